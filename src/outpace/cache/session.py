@@ -1,0 +1,169 @@
+"""One sequence held in the slot cache of one model: prefill, round, commit, rollback."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..models import LanguageModel
+from ..types import TokenTree
+from .slots import Slots, bucket
+
+CHUNKS = (2048, 512, 128)
+"""Widths of prefill forwards: the same cut for plain and speculative runs."""
+
+
+class Session:
+    """The keys and values of one sequence; only what changed is ever computed.
+
+    A target's session holds committed tokens only. A drafter appends its own draft tokens as if
+    they were committed and rolls back to what the target accepted.
+
+    Args:
+        model: whose keys and values these are.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.tokens: list[int | Tensor] = []
+        self._slots = Slots()
+        self._cache = model.new_cache(bucket(1))
+        self._held = torch.full((self._cache.capacity,), -1, dtype=torch.int64, device=model.device)
+        self._round: tuple[list[int], list[int]] | None = None
+        self.forwards = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values."""
+        return self._cache.nbytes
+
+    def reserve(self, length: int) -> None:
+        """Make room for ``length`` slots at once rather than by doubling."""
+        capacity = bucket(length)
+        if capacity > self._cache.capacity:
+            grown = self._held.new_full((capacity,), -1)
+            grown[: self._held.shape[0]] = self._held
+            self._held = grown
+            self._cache.grow(capacity)
+
+    def clear(self) -> None:
+        """Forget everything; the memory is kept."""
+        self.rollback(0)
+
+    def rollback(self, length: int) -> None:
+        """Forget all tokens past the first ``length``."""
+        if length < len(self._slots):
+            gone = self._slots.rollback(length)
+            del self.tokens[length:]
+            self._held[torch.tensor(gone, device=self._held.device)] = -1
+
+    def match(self, tokens: Sequence[int]) -> int:
+        """Return how many of ``tokens`` are held already, from the start."""
+        count = 0
+        for ours, given in zip(self.tokens, tokens, strict=False):
+            if int(ours) != given:
+                break
+            count += 1
+        return count
+
+    def prefill(self, tokens: Sequence[int], *, room: int = 0) -> Tensor:
+        """Hold exactly ``tokens``; compute only what is not held. Return the last logits ``[V]``.
+
+        Args:
+            tokens: the whole sequence.
+            room: how many more slots will be needed.
+        """
+        self.abandon()
+        self.reserve(len(tokens) + room)
+        # the last token is always computed: its logits are wanted
+        self.rollback(min(self.match(tokens), len(tokens) - 1))
+        rest = list(tokens[len(self) :])
+        start = 0
+        while True:
+            size = next((c for c in CHUNKS if c <= len(rest) - start), len(rest) - start)
+            logits = self.append(rest[start : start + size])
+            start += size
+            if start == len(rest):
+                return logits
+
+    def append(self, tokens: Sequence[int | Tensor]) -> Tensor:
+        """Compute a chain of tokens that follow what is held; return the last logits ``[V]``."""
+        count, start = len(tokens), len(self._slots)
+        slots, positions = self._slots.take(count), list(range(start, start + count))
+        self._round = (slots, positions)
+        device = self.model.device
+        causal = torch.ones(count, count, dtype=torch.bool, device=device).tril_()
+        logits = self._forward(_column(tokens, device), positions, slots, causal, last_only=True)
+        self._round = None
+        self._commit(tokens, slots, positions)
+        return logits[0]
+
+    def forward(self, tree: TokenTree) -> Tensor:
+        """Compute all nodes of a tree; node 0 follows what is held. Return logits ``[N, V]``."""
+        count, start = len(tree), len(self._slots)
+        depths = range(count) if tree.is_chain else tree.depths().tolist()
+        positions = [start + depth for depth in depths]
+        slots = self._slots.take(count)
+        self._round = (slots, positions)
+        return self._forward(tree.tokens, positions, slots, tree.ancestors(), last_only=False)
+
+    def commit(self, tree: TokenTree, path: Sequence[int]) -> None:
+        """Keep node 0 and the nodes of ``path``; the slots of all others are free again."""
+        assert self._round is not None, "commit follows forward"
+        slots, positions = self._round
+        self._round = None
+        tokens, _ = tree.lists()
+        kept = [0, *path]
+        self._commit(
+            [tokens[n] for n in kept], [slots[n] for n in kept], [positions[n] for n in kept]
+        )
+        chosen = set(kept)
+        self._slots.free([slot for node, slot in enumerate(slots) if node not in chosen])
+
+    def abandon(self) -> None:
+        """Free the slots of a round that never came to its commit (an error, an interrupt)."""
+        if self._round is not None:
+            self._slots.free(self._round[0])
+            self._round = None
+
+    def _forward(
+        self,
+        tokens: Tensor,
+        positions: list[int],
+        slots: list[int],
+        ancestors: Tensor,
+        *,
+        last_only: bool,
+    ) -> Tensor:
+        self.reserve(self._slots.top)
+        device = self.model.device
+        both = torch.tensor([positions, slots], dtype=torch.int64).to(device)
+        self.forwards += 1
+        return self.model.forward(
+            tokens,
+            both[0],
+            both[1],
+            ancestors,
+            self._held,
+            self._cache,
+            bucket(self._slots.top),
+            last_only=last_only,
+        )
+
+    def _commit(
+        self, tokens: Sequence[int | Tensor], slots: list[int], positions: list[int]
+    ) -> None:
+        both = torch.tensor([slots, positions], dtype=torch.int64).to(self.model.device)
+        self._held[both[0]] = both[1]
+        self._slots.commit(slots, positions)
+        self.tokens.extend(tokens)
+
+
+def _column(tokens: Sequence[int | Tensor], device: torch.device) -> Tensor:
+    """Return ``[N]`` int64 on ``device`` from ids and 0-d tensors, without a host transfer."""
+    if any(isinstance(token, Tensor) for token in tokens):
+        return torch.stack([torch.as_tensor(token, device=device) for token in tokens])
+    return torch.tensor(tokens, dtype=torch.int64).to(device)

@@ -1,0 +1,72 @@
+"""Integer bookkeeping: which slot holds which committed token, and which are free."""
+
+import heapq
+from collections.abc import Sequence
+
+# The views a forward may read: few sizes, so that compiled or captured forwards are reused.
+_BUCKETS = tuple(128 << doubling for doubling in range(12))
+
+_REPACK = 64
+
+
+def bucket(slots: int) -> int:
+    """Return the number of slots a forward reads that must see ``slots`` of them."""
+    for size in _BUCKETS:
+        if slots <= size:
+            return size
+    return -(-slots // _BUCKETS[-1]) * _BUCKETS[-1]
+
+
+class Slots:
+    """Slots of one sequence.
+
+    A slot is where keys and values lie; a position is what the position encoding got. Committed
+    tokens keep both; taken slots belong to the round under way and are committed or freed by it.
+
+    Attributes:
+        slots: the slot of each committed token, in order.
+        positions: its position.
+    """
+
+    def __init__(self) -> None:
+        self.slots: list[int] = []
+        self.positions: list[int] = []
+        self._freed: list[int] = []  # a heap of slots below _top that nobody holds
+        self._top = 0
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def top(self) -> int:
+        """One more than the highest slot in use."""
+        return self._top
+
+    def take(self, count: int) -> list[int]:
+        """Return ``count`` free slots, lowest first."""
+        taken = [heapq.heappop(self._freed) for _ in range(min(count, len(self._freed)))]
+        fresh = count - len(taken)
+        taken.extend(range(self._top, self._top + fresh))
+        self._top += fresh
+        return taken
+
+    def commit(self, slots: Sequence[int], positions: Sequence[int]) -> None:
+        """Append tokens whose keys and values lie at ``slots``."""
+        self.slots.extend(slots)
+        self.positions.extend(positions)
+
+    def free(self, slots: Sequence[int]) -> None:
+        """Give back taken or committed-and-removed slots."""
+        for slot in slots:
+            heapq.heappush(self._freed, slot)
+
+    def rollback(self, length: int) -> list[int]:
+        """Forget all committed tokens past the first ``length``; return their slots, now free."""
+        gone = self.slots[length:]
+        del self.slots[length:], self.positions[length:]
+        if self.slots and len(gone) < _REPACK:
+            self.free(gone)
+        else:  # so much is free that a view of what is left may be smaller
+            self._top = max(self.slots, default=-1) + 1
+            self._freed = sorted(set(range(self._top)) - set(self.slots))
+        return gone

@@ -1,0 +1,179 @@
+"""The loop inside transformers' own ``generate``: ``model.generate(custom_generate=...)``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .cache import Session
+from .decoder import DEFAULT_LENGTH, Decoder, Request, make_drafter, make_lengths
+from .drafters import Drafter
+from .errors import InvalidArgument
+from .lengths import LengthController
+from .models import wrap
+from .output import Output, Stats
+from .sampling import Noise, Sampler
+from .types import Context, Round
+from .verifiers import Verifier
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
+    from transformers.generation.streamers import BaseStreamer
+
+# What generate hands over that the loop replaces or that changes nothing.
+_REPLACED = frozenset({"position_ids", "use_cache", "cache_position", "logits_to_keep"})
+
+
+class CustomGenerate:
+    """Hand this to ``model.generate(**inputs, custom_generate=CustomGenerate(...))``.
+
+    The generation config is honoured: processors, sampling, EOS ids, lengths and stopping
+    criteria, each asked after every token (generate itself refuses ``stop_strings=`` for
+    callables: pass a StopStringCriteria as ``stopping_criteria``). The seed comes from torch's
+    generator, so ``torch.manual_seed`` makes a sampled text repeat. The model keeps its own
+    attention outside of the call.
+
+    Args:
+        drafter: a registered method, a model folder or hub name, or a Drafter.
+        draft_length: a number of tokens, the name of a length controller, or one.
+        verifier: decides on drafts; None is coupled verification.
+        on_round: called with every round.
+        streamer: gets the tokens as they come, as transformers' streamers do (generate itself
+            drops ``streamer=`` for callables).
+    """
+
+    def __init__(
+        self,
+        drafter: str | os.PathLike[str] | Drafter = "prompt-lookup",
+        *,
+        draft_length: int | str | LengthController = DEFAULT_LENGTH,
+        verifier: Verifier | None = None,
+        on_round: Callable[[Round], None] | None = None,
+        streamer: BaseStreamer | None = None,
+    ) -> None:
+        self._drafter = drafter
+        self._lengths = make_lengths(draft_length)
+        self._verifier = verifier
+        self._on_round = on_round
+        self._streamer = streamer
+        self._decoder: Decoder | None = None
+        self.last: Output | None = None
+        """The output of the last call, without text; its stats hold the figures."""
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        **model_kwargs: Any,
+    ) -> Any:
+        """Return ids ``[1, T + new]``, or transformers' output object where one is asked for.
+
+        Raises:
+            InvalidArgument: a batch, padding, or an option the loop has no counterpart for.
+            UnsupportedModel: the model does not pass the probe.
+        """
+        _refuse(input_ids, generation_config, model_kwargs)
+        greedy = not generation_config.do_sample
+        # before anything is loaded, which may draw from the generator too
+        seed = 0 if greedy else int(torch.randint(2**62, ()))
+        decoder = self._decoder_for(model)
+        prompt = input_ids[0].tolist()
+        context = Context(prompt, input_ids.device)
+        ends = _CriteriaEnds(stopping_criteria, context, _room(generation_config, decoder, prompt))
+        request = Request(
+            began=decoder.clock.read(),
+            context=context,
+            sampler=Sampler(context, list(logits_processor), greedy=greedy, noise=Noise(seed)),
+            ends=ends,
+            session=Session(decoder.target),
+            resumed=False,
+            stats=Stats(seed=seed, exact=decoder.exact),
+        )
+        if self._streamer is not None:
+            self._streamer.put(input_ids.cpu())
+        with decoder.target.attached():
+            for turn in decoder.run(request):
+                self._tell(turn)
+        if self._streamer is not None:
+            self._streamer.end()
+        self.last = Output("", context.output, request.stats)
+        ids = torch.tensor([context.tokens], dtype=input_ids.dtype, device=input_ids.device)
+        if generation_config.return_dict_in_generate:
+            from transformers.generation import GenerateDecoderOnlyOutput
+
+            return GenerateDecoderOnlyOutput(sequences=ids)
+        return ids
+
+    def _decoder_for(self, model: PreTrainedModel) -> Decoder:
+        """The decoder of this model, made (and the model probed) at its first call."""
+        if self._decoder is None or self._decoder.target.model is not model:
+            drafter = self._drafter
+            if not isinstance(drafter, Drafter):
+                drafter = make_drafter(drafter, dtype=model.dtype, device=model.device)
+            self._decoder = Decoder(
+                wrap(model), drafter, verifier=self._verifier, lengths=self._lengths
+            )
+        return self._decoder
+
+    def _tell(self, turn: Round) -> None:
+        if self._on_round is not None:
+            self._on_round(turn)
+        if self._streamer is not None:
+            for token in turn.tokens:
+                self._streamer.put(torch.tensor([token]))
+
+
+class _CriteriaEnds:
+    """transformers' stopping criteria, asked after every token in turn."""
+
+    def __init__(self, criteria: StoppingCriteriaList, context: Context, remaining: int) -> None:
+        self._criteria = criteria
+        # a text of its own: the loop's grows round by round, criteria look token by token
+        self._text = Context(context.tokens, context.device)
+        self.remaining = remaining
+
+    def take(self, token: int) -> tuple[str, str | None]:
+        """Take the next token and ask every criterion."""
+        self._text.extend([token])
+        self.remaining -= 1
+        stop = bool(torch.as_tensor(self._criteria(self._text.ids(), None)).all())
+        return "", "stop" if stop else ("length" if self.remaining < 1 else None)
+
+
+def _room(config: GenerationConfig, decoder: Decoder, prompt: list[int]) -> int:
+    limits = [config.max_length, decoder.target.context_length]
+    return min(limit for limit in limits if limit is not None) - len(prompt)
+
+
+def _refuse(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
+    """Raise InvalidArgument for what a single sequence through the loop cannot honour."""
+    if input_ids.shape[0] != 1:
+        raise InvalidArgument(
+            f"a batch of {input_ids.shape[0]} sequences: CustomGenerate writes one at a time "
+            "(num_return_sequences=1, num_beams=1, one prompt a call)"
+        )
+    mask = model_kwargs.pop("attention_mask", None)
+    if mask is not None and not bool((mask == 1).all()):
+        raise InvalidArgument("the prompt is padded: give CustomGenerate a prompt without padding")
+    if config.num_beams and config.num_beams > 1:
+        raise InvalidArgument(f"num_beams={config.num_beams}: CustomGenerate takes num_beams=1")
+    cache = model_kwargs.pop("past_key_values", None)
+    if cache is not None and cache.get_seq_length():
+        raise InvalidArgument(
+            "past_key_values with tokens in it: CustomGenerate keeps its own cache; leave it out"
+        )
+    for wanted in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
+        if getattr(config, wanted, False):
+            raise InvalidArgument(f"{wanted}=True: CustomGenerate returns the sequence alone")
+    others = sorted(k for k, v in model_kwargs.items() if k not in _REPLACED and v is not None)
+    if others:
+        raise InvalidArgument(
+            f"model input {', '.join(others)}: CustomGenerate takes input_ids alone"
+        )

@@ -1,0 +1,5 @@
+"""Context + budget → TokenTree: one file a method."""
+
+from .base import Drafter
+
+__all__ = ["Drafter"]

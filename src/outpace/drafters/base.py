@@ -1,0 +1,53 @@
+"""What every drafter declares and does."""
+
+from abc import ABC, abstractmethod
+
+from ..models import LanguageModel
+from ..sampling import Drawing
+from ..types import Budget, Context, Round, TokenTree
+
+
+class Drafter(ABC):
+    """Proposes what the target may write next. Whatever it proposes, the text stays exact.
+
+    Attributes:
+        exact: False only for a drafter that changes the text.
+        wants: what it learns from beyond the verdict; ``topk:k`` asks for the target's k best
+            tokens at the root and the accepted nodes (``Round.extras``).
+    """
+
+    exact: bool = True
+    wants: frozenset[str] = frozenset()
+
+    def attach(self, target: LanguageModel) -> None:  # noqa: B027 - optional hook
+        """Meet the target; called once, before anything else.
+
+        Raises:
+            VocabularyMismatch: drafter and target number tokens differently.
+        """
+
+    def start(self, context: Context, *, resume: bool = False) -> None:  # noqa: B027
+        """Begin a text.
+
+        Args:
+            context: the prompt.
+            resume: the text goes on where an earlier one stopped: what is still true may be kept.
+        """
+
+    @abstractmethod
+    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        """Return a tree of at most ``budget`` whose node 0 is the last token of ``context``.
+
+        The root alone is an answer too: nothing worth drafting.
+        """
+
+    def observe(self, context: Context, turn: Round) -> None:  # noqa: B027 - optional hook
+        """Learn from a finished round, its tokens already part of ``context``."""
+
+    def reset(self) -> None:  # noqa: B027 - optional hook
+        """Forget everything learnt from earlier texts."""
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values it holds."""
+        return 0

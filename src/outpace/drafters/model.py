@@ -1,0 +1,126 @@
+"""A small language model drafts a chain, one forward a token (arXiv 2211.17192, 2302.01318)."""
+
+import torch
+from torch import Tensor
+
+from ..cache import Session
+from ..models import LanguageModel
+from ..models.vocabulary import check_vocabularies
+from ..sampling import Drawing
+from ..types import Budget, Context, TokenTree
+from .base import Drafter
+
+
+class ModelDrafter(Drafter):
+    """Drafts with a language model that shares the target's vocabulary.
+
+    It keeps its own slot cache and is never prefilled twice: what the target rejected is rolled
+    back, and only tokens it has not seen are fed. That is one token after a rejection and two
+    after full acceptance, since it never saw its own last draft token.
+
+    Args:
+        model: a language model, loaded or wrapped.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self._session = Session(model)
+        self._vocabulary = model.vocabulary
+        self._agreed = 0  # how many tokens of the session are known to be the context's
+        self._proposed: TokenTree | None = None  # what follows them: all but its last token
+
+    def attach(self, target: LanguageModel) -> None:
+        """Compare the vocabularies."""
+        check_vocabularies(target, self.model)
+        self._vocabulary = target.vocabulary
+
+    def start(self, context: Context, *, resume: bool = False) -> None:
+        """Prefill all of the prompt but its last token, which the first round feeds."""
+        if not resume:
+            self._session.clear()
+        self._agreed, self._proposed = 0, None
+        known = self._readable(context.tokens[:-1])
+        if not self._fits(len(context)):
+            return
+        if known:
+            self._session.prefill(known, room=256)
+        else:
+            self._session.clear()
+        self._agreed = len(known)
+
+    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        """Draft ``budget.depth`` tokens in a row."""
+        root = context.tokens[-1]
+        depth = min(budget.depth, budget.nodes)
+        if self.model.context_length is not None:
+            depth = min(depth, self.model.context_length - len(context))
+        if depth < 1:
+            return TokenTree.chain(root, device=self.model.device)
+        logits = self._catch_up(context)
+        drafted: list[Tensor] = []
+        laws: list[Tensor] = []
+        while True:
+            token, law = drawing.choose(self._fit(logits), drafted)
+            drafted.append(token)
+            if law is not None:
+                laws.append(law)
+            if len(drafted) == depth:
+                break
+            logits = self._session.append([token])
+        self._proposed = TokenTree.chain(
+            root,
+            torch.stack(drafted),
+            draw=drawing.kind,
+            log_q=torch.stack(laws) if laws else None,
+        )
+        return self._proposed
+
+    def reset(self) -> None:
+        """Forget the keys and values of earlier texts."""
+        self._session.clear()
+        self._agreed, self._proposed = 0, None
+
+    @property
+    def forwards(self) -> int:
+        """How many forwards the model has run."""
+        return self._session.forwards
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values it holds."""
+        return self._session.nbytes
+
+    def _catch_up(self, context: Context) -> Tensor:
+        """Roll back what the target rejected, feed what is new, return the last logits."""
+        held, known = self._session, self._agreed
+        if self._proposed is not None:
+            # verification has brought the draft tokens to the host: no wait for the device here
+            drafted = self._proposed.lists()[0][1:]
+            held.tokens[known:] = drafted[: len(held) - known]
+            self._proposed = None
+        # the last token is always fed: its logits are wanted
+        while known < min(len(held), len(context) - 1) and (
+            held.tokens[known] == self._readable(context.tokens[known : known + 1])[0]
+        ):
+            known += 1
+        held.rollback(known)
+        fresh = self._readable(context.tokens[known:])
+        self._agreed = len(context)
+        if len(fresh) > 2:  # it sat out some rounds
+            return held.prefill([*map(int, held.tokens), *fresh])
+        return held.append(fresh)
+
+    def _fits(self, length: int) -> bool:
+        return self.model.context_length is None or length < self.model.context_length
+
+    def _fit(self, logits: Tensor) -> Tensor:
+        """Cut or pad ``[V_drafter]`` to the target's vocabulary; rows past it are padding."""
+        surplus = self._vocabulary - logits.shape[-1]
+        if surplus <= 0:
+            return logits[: self._vocabulary]
+        return torch.nn.functional.pad(logits, (0, surplus), value=float("-inf"))
+
+    def _readable(self, tokens: list[int]) -> list[int]:
+        # a target with more padded rows can write an id the drafter has no embedding for
+        limit = self.model.vocabulary
+        return [token if token < limit else 0 for token in tokens]

@@ -1,0 +1,13 @@
+"""Plain decoding, through the same loop."""
+
+from ..sampling import Drawing
+from ..types import Budget, Context, TokenTree
+from .base import Drafter
+
+
+class NoDrafter(Drafter):
+    """Propose nothing: the tree is the root alone, the baseline of every comparison."""
+
+    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        """Return the root."""
+        return TokenTree.chain(context.tokens[-1])

@@ -1,0 +1,31 @@
+"""The same draft length every round."""
+
+from ..errors import InvalidArgument
+from ..types import Budget, Context
+from .base import LengthController
+
+MAX_LENGTH = 63  # with the root, a round fits the widest forward a tree may have
+
+
+class FixedLength(LengthController):
+    """Draft ``length`` tokens a round.
+
+    Raises:
+        InvalidArgument: not within 1 … 63.
+    """
+
+    def __init__(self, length: int = 5) -> None:
+        check_length(length)
+        self.length = length
+
+    def next(self, context: Context) -> Budget:
+        """Return the same budget every round."""
+        return Budget.chain(self.length)
+
+
+def check_length(length: int) -> None:
+    """Raise InvalidArgument for a draft length that no round can have."""
+    if length == 0:
+        raise InvalidArgument("draft length 0: for plain decoding use --drafter none")
+    if not 1 <= length <= MAX_LENGTH:
+        raise InvalidArgument(f"draft length {length}: give 1 to {MAX_LENGTH}")

@@ -1,0 +1,171 @@
+"""A stock causal language model, seen as one forward over tokens at given positions and slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..errors import UnsupportedModel
+from . import attention
+from .kv import SlotCache
+from .mask import MaskBuilder
+
+WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
+"""Static widths of a forward: rows are padded up to one of them."""
+
+# Rotary scalings whose angles depend on the longest position seen, not on the token's own.
+_LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
+
+
+class LanguageModel:
+    """One causal language model behind the interface the loop uses.
+
+    Args:
+        model: any transformers causal language model in evaluation mode.
+        tokenizer: its tokenizer, or None where only token ids are used.
+        name: how to call it in messages.
+
+    Attributes:
+        vocabulary: rows of the output layer.
+        context_length: how many tokens a sequence may have, or None if the model sets no limit.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any | None = None, name: str = "") -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name or type(model).__name__
+        config = model.config
+        if getattr(config, "is_encoder_decoder", False):
+            raise UnsupportedModel(
+                f"{self.name} is an encoder-decoder ({config.model_type}): "
+                "give a causal language model"
+            )
+        self.config: Any = config.get_text_config()
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self.vocabulary = _output_rows(model, self.config)
+        self.context_length = _context_length(self.config)
+        self._masks = MaskBuilder(self.config, self.dtype)
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The ids that end a text, from the generation config."""
+        eos = getattr(self.model.generation_config, "eos_token_id", None)
+        if eos is None:
+            eos = getattr(self.config, "eos_token_id", None)
+        if eos is None:
+            return frozenset()
+        return frozenset(eos) if isinstance(eos, list | tuple) else frozenset({int(eos)})
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the model has, shared ones once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights, shared ones once."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    def new_cache(self, capacity: int) -> SlotCache:
+        """Return an empty cache of ``capacity`` slots."""
+        return SlotCache(self.config.num_hidden_layers, capacity)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Run a borrowed model with the loop's attention; give it back its own afterwards."""
+        before = attention.use_slot_attention(self.model)
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        ancestors: Tensor,
+        held: Tensor,
+        cache: SlotCache,
+        view: int,
+        *,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Run the model once over N tokens and write their keys and values at their slots.
+
+        The model sees W >= N rows, W one of :data:`WIDTHS`; padded rows repeat the first token
+        and write to a slot that nothing reads.
+
+        Args:
+            tokens: ``[N]`` int64.
+            positions: ``[N]`` int64, what the position encoding gets.
+            slots: ``[N]`` int64, distinct, below ``view``.
+            ancestors: bool ``[N, N]``, which of the N rows each one sees, itself included.
+            held: int64 ``[capacity]``, the position of the committed token in each slot or -1.
+            cache: where keys and values are.
+            view: how many slots to read.
+            last_only: compute the logits of the last token alone.
+
+        Returns:
+            Logits ``[N, V]``, or ``[1, V]``.
+        """
+        count = tokens.shape[0]
+        padding = width_for(count) - count
+        written = slots
+        if padding:
+            tokens = torch.cat([tokens, tokens[:1].expand(padding)])
+            positions = torch.cat([positions, positions[:1].expand(padding)])
+            written = torch.cat([slots, slots.new_full((padding,), cache.capacity)])
+        masks = self._masks.build(held, positions, slots, ancestors, view)
+        keep: int | Tensor = 0
+        if last_only:
+            keep = torch.tensor([count - 1], device=tokens.device)
+        out = self.model(
+            input_ids=tokens[None],
+            position_ids=positions[None],
+            attention_mask=masks,
+            past_key_values=cache.at(written, view),
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        logits: Tensor = out.logits[0]
+        return logits if last_only else logits[:count]
+
+
+def width_for(count: int) -> int:
+    """Return the static width that holds ``count`` rows."""
+    for width in WIDTHS:
+        if count <= width:
+            return width
+    raise AssertionError(f"{count} rows in one forward: cut them into chunks first")
+
+
+def _output_rows(model: PreTrainedModel, config: Any) -> int:
+    head = model.get_output_embeddings()
+    if head is None:
+        raise UnsupportedModel(
+            f"{type(model).__name__} has no output layer over a vocabulary: "
+            "give a causal language model"
+        )
+    weight = getattr(head, "weight", None)
+    return int(config.vocab_size if weight is None else weight.shape[0])
+
+
+def _context_length(config: Any) -> int | None:
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if isinstance(rope, dict) and rope.get("rope_type") in _LENGTH_DEPENDENT_ROPE:
+        # Past this length the angles of *all* tokens change with the longest position in the
+        # forward, so draft tokens would change the logits of the tokens before them.
+        original = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        limit = original or limit
+    return int(limit) if limit else None

@@ -1,0 +1,157 @@
+"""Models by folder or hub name: dtype, device, tokenizer, and errors a person can act on."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+from ..errors import InvalidArgument, ModelNotFound, UnknownName, UnsupportedModel
+from .attention import use_slot_attention
+from .language_model import LanguageModel
+from .probe import probe
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+}
+_HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+
+
+def resolve_dtype(name: str | torch.dtype) -> torch.dtype:
+    """Return the dtype of a name.
+
+    Raises:
+        UnknownName: none of the names in :data:`DTYPES`.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise UnknownName(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def resolve_device(name: str | torch.device | None) -> torch.device:
+    """Return the device of a name; None is the GPU if there is one, else the CPU.
+
+    Raises:
+        InvalidArgument: torch does not know the device, or it is not there.
+    """
+    if name is None or name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        remedy = "give cpu" + (", cuda or cuda:N" if torch.cuda.is_available() else "")
+        raise InvalidArgument(f"device {str(name)!r} cannot be used here: {remedy}") from error
+    return device
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    dtype: str | torch.dtype = "bfloat16",
+    device: str | torch.device | None = None,
+) -> LanguageModel:
+    """Load a causal language model and its tokenizer, and probe it.
+
+    Args:
+        name: a folder in Hugging Face format, or a name on the hub (or in its local cache).
+        dtype: of the weights.
+        device: where to run; None is the GPU if there is one, else the CPU.
+
+    Raises:
+        ModelNotFound: there is no such folder, or the hub does not give the model.
+        UnsupportedModel: the loop would be wrong on it.
+        InvalidArgument: unknown dtype or device.
+    """
+    chosen, place = resolve_dtype(dtype), resolve_device(device)
+    source = _source(name)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except Exception as error:
+        raise ModelNotFound(_not_found(source, error)) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedModel(
+            f"{source} is an encoder-decoder ({config.model_type}): give a causal language model"
+        )
+    try:
+        with _quiet():
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=chosen)
+    except Exception as error:
+        raise ModelNotFound(f"{source}: the model cannot be loaded: {_line(error)}") from error
+    model = model.to(place).eval()
+    language_model = wrap(model, _tokenizer(source), name=str(source))
+    use_slot_attention(model)
+    return language_model
+
+
+def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = "") -> LanguageModel:
+    """Probe a model that is already loaded; its attention is left as it was.
+
+    Run it inside :meth:`LanguageModel.attached`.
+
+    Raises:
+        UnsupportedModel: the loop would be wrong on it.
+    """
+    language_model = LanguageModel(model, tokenizer, name)
+    probe(language_model)
+    return language_model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars out of a stream of text."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
+def _source(name: str | os.PathLike[str]) -> str:
+    text = os.fspath(name)
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFound(
+                f"{text}: the folder has no config.json: give a model folder in Hugging Face format"
+            )
+        return str(folder)
+    if folder.is_file():
+        raise ModelNotFound(f"{text} is a file: give the model's folder")
+    if not _HUB_NAME.fullmatch(text):
+        raise ModelNotFound(f"{text}: no such folder: give a model folder or a hub name (org/name)")
+    return text
+
+
+def _not_found(source: str, error: Exception) -> str:
+    if Path(source).is_dir():
+        return f"{source}: the configuration cannot be read: {_line(error)}"
+    offline = os.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}
+    why = "the hub is switched off (HF_HUB_OFFLINE) and its cache" if offline else "the hub"
+    return f"{source}: no such folder, and {why} does not give it: check the name"
+
+
+def _tokenizer(source: str) -> Any | None:
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception:
+        # A model without a tokenizer still decodes lists of ids; text is refused later, by name.
+        return None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

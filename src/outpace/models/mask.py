@@ -1,0 +1,114 @@
+"""Who sees whom: additive masks over slots, one per kind of layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from ..errors import UnsupportedModel
+
+# Rows up to here carry the mask already repeated for grouped queries (attention packs them);
+# above, in a prefill, a mask G times as tall would cost more than repeated keys.
+PACKED_WIDTH = 64
+
+Masks = Tensor | dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How far back a kind of layer looks: a window, a chunk, or everything."""
+
+    window: int | None = None
+    chunk: int | None = None
+
+    def allowed(self, query: Tensor, key: Tensor) -> Tensor | None:
+        """Return bool ``[W, S]`` for positions ``query [W]``, ``key [S]``; None is everything."""
+        if self.window is not None:
+            return key[None, :] > query[:, None] - self.window
+        if self.chunk is not None:
+            return key[None, :] // self.chunk == query[:, None] // self.chunk
+        return None
+
+
+def _reaches(config: PretrainedConfig) -> dict[str, _Reach] | _Reach:
+    """Read off the configuration what each kind of layer sees, by transformers' own rules."""
+    window = getattr(config, "sliding_window", None)
+    chunk = getattr(config, "attention_chunk_size", None)
+    known: dict[str, Callable[[], _Reach]] = {
+        "full_attention": _Reach,
+        "sliding_attention": lambda: _Reach(window=window),
+        "chunked_attention": lambda: _Reach(chunk=chunk),
+    }
+    kinds: Any = getattr(config, "layer_types", None)
+    if kinds is None:
+        if window is not None:
+            return _Reach(window=window)
+        return _Reach(chunk=chunk)
+    for kind in sorted(set(kinds)):
+        if kind not in known:
+            raise UnsupportedModel(
+                f"{config.model_type} has {kind} layers, which keep no keys and values by slot: "
+                "use transformers' own generate for this model"
+            )
+    return {kind: known[kind]() for kind in sorted(set(kinds))}
+
+
+class MaskBuilder:
+    """Builds the masks of one model.
+
+    Args:
+        config: the model's text configuration.
+        dtype: of the masks: the model's.
+    """
+
+    def __init__(self, config: PretrainedConfig, dtype: torch.dtype) -> None:
+        self._reaches = _reaches(config)
+        heads = config.num_attention_heads
+        self._groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
+        self._dtype = dtype
+
+    def build(
+        self, held: Tensor, positions: Tensor, slots: Tensor, ancestors: Tensor, view: int
+    ) -> Masks:
+        """Return the mask, or one per kind of layer.
+
+        Args:
+            held: ``[>= view]`` int64, the position of the committed token in each slot, -1 where
+                there is none.
+            positions: ``[W]`` of the rows; rows past ``len(slots)`` are padding.
+            slots: ``[N]``, N <= W, where the real rows' keys lie.
+            ancestors: bool ``[N, N]``, which rows each row sees, itself included.
+            view: how many slots the forward reads.
+
+        Returns:
+            Additive ``[1, 1, R, view]``, R = W or, for narrow forwards with grouped queries, G·W.
+        """
+        held = held[:view]
+        width, count = positions.shape[0], slots.shape[0]
+        if width > count:  # padded rows look like the first one: never a row that sees nothing
+            ancestors = torch.cat([ancestors, ancestors[:1].expand(width - count, count)])
+        seen = (held >= 0).expand(width, view).index_copy(1, slots, ancestors)
+        if isinstance(self._reaches, _Reach):
+            return self._additive(seen, self._reaches, held, positions, slots)
+        return {
+            kind: self._additive(seen, reach, held, positions, slots)
+            for kind, reach in self._reaches.items()
+        }
+
+    def _additive(
+        self, seen: Tensor, reach: _Reach, held: Tensor, positions: Tensor, slots: Tensor
+    ) -> Tensor:
+        where = held
+        if reach.window is not None or reach.chunk is not None:
+            where = held.index_copy(0, slots, positions[: slots.shape[0]])
+        near = reach.allowed(positions, where)
+        if near is not None:
+            seen = seen & near
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
+        mask.masked_fill_(~seen, torch.finfo(self._dtype).min)
+        if self._groups > 1 and mask.shape[0] <= PACKED_WIDTH:
+            mask = mask.repeat(self._groups, 1)
+        return mask[None, None]

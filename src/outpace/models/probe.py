@@ -1,0 +1,84 @@
+"""The load-time probe: a model is used only if one forward over a tree equals plain forwards."""
+
+import torch
+from torch import Tensor
+
+from ..errors import UnsupportedModel
+from .language_model import LanguageModel
+
+_LENGTH = 24
+_FORK = 16  # the prompt's length; two branches of 4 follow, in one forward
+_BRANCH = 4
+
+# Allowed deviation, in standard deviations of a row of logits. Wrong positions or masks are off
+# by tenths and more in fp32; low precision rounds differently at different widths.
+_TOLERANCE = {torch.float32: 2e-3, torch.float64: 2e-3, torch.float16: 0.15, torch.bfloat16: 0.3}
+
+
+def probe(model: LanguageModel) -> None:
+    """Check a model on 24 tokens in permuted slots, the last eight of them two branches.
+
+    Raises:
+        UnsupportedModel: with the model's name and what went wrong.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(model.vocabulary, (_LENGTH,), generator=generator).to(model.device)
+    slots = torch.randperm(32, generator=generator)[:_LENGTH].to(model.device)
+    try:
+        plain = _plain(model, tokens)
+        with model.attached():
+            ours = _tree(model, tokens, slots)
+    except UnsupportedModel:
+        raise
+    except Exception as error:
+        # Whatever a model of unknown make raises here is the reason it cannot be used.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UnsupportedModel(f"{_label(model)} failed the load-time probe: {reason}") from error
+    deviation = _deviation(plain, ours)
+    tolerance = _TOLERANCE.get(model.dtype, 0.3)
+    if not deviation <= tolerance:
+        raise UnsupportedModel(
+            f"{_label(model)} failed the load-time probe: one forward over a token tree differs "
+            f"from plain forwards by {deviation:.2g} standard deviations (allowed {tolerance:g}), "
+            "as with position biases that count slots (ALiBi) or linear attention: "
+            "use transformers' own generate for this model"
+        )
+
+
+def _label(model: LanguageModel) -> str:
+    return f"{model.name} ({model.config.model_type})"
+
+
+def _branches(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    return tokens[: _FORK + _BRANCH], torch.cat([tokens[:_FORK], tokens[_FORK + _BRANCH :]])
+
+
+@torch.no_grad()
+def _plain(model: LanguageModel, tokens: Tensor) -> Tensor:
+    """Logits ``[8, V]`` of both branches by stock forwards without a cache."""
+    rows = [
+        model.model(input_ids=branch[None], use_cache=False).logits[0, _FORK:]
+        for branch in _branches(tokens)
+    ]
+    return torch.cat(rows).float()
+
+
+def _tree(model: LanguageModel, tokens: Tensor, slots: Tensor) -> Tensor:
+    """The same logits by a prefill and one forward over both branches, slots out of order."""
+    device = model.device
+    cache = model.new_cache(32)
+    held = torch.full((32,), -1, dtype=torch.int64, device=device)
+    positions = torch.arange(_FORK, device=device)
+    causal = torch.ones(_FORK, _FORK, dtype=torch.bool, device=device).tril()
+    first = slots[:_FORK]
+    model.forward(tokens[:_FORK], positions, first, causal, held, cache, 32, last_only=True)
+    held[first] = positions
+    depths = torch.arange(_FORK, _FORK + _BRANCH, device=device).repeat(2)
+    one = torch.ones(_BRANCH, _BRANCH, dtype=torch.bool, device=device).tril()
+    two = torch.block_diag(one, one).bool()
+    return model.forward(tokens[_FORK:], depths, slots[_FORK:], two, held, cache, 32).float()
+
+
+def _deviation(plain: Tensor, ours: Tensor) -> float:
+    scale = plain.std(dim=-1, keepdim=True).clamp(min=1e-6)
+    return float(((plain - ours).abs() / scale).max())

@@ -1,0 +1,351 @@
+"""Scores, processors and noise: how a token is chosen, the same way for plain and drafted text.
+
+Coupled choice: the token at index t of the sequence is ``argmax_v score_t(v) + g(seed, t, v)``
+with Gumbel noise g from a counter-based generator, so it depends on the text before t and on
+nothing else: not on the drafter, the tree, the round or the node. Greedy decoding is g = 0.
+(The Gumbel-max trick; sharing its noise between models as in arXiv 2408.07978.)
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .errors import InvalidArgument, StatefulProcessor
+from .types import Context, Draw, TokenTree
+
+if TYPE_CHECKING:
+    from transformers import LogitsProcessorList
+
+_MASK64 = (1 << 64) - 1
+# Odd constants, far apart in their bits: the golden ratio's (Weyl step) and one for streams.
+_G = 0x9E3779B97F4A7C15
+_D = 0xD1342543DE82EF95
+# Multipliers of splitmix64's finaliser.
+_M1 = 0xBF58476D1CE4E5B9
+_M2 = 0x94D049BB133111EB
+
+
+class Stream(IntEnum):
+    """What a piece of noise is for. One noise never serves two purposes: that biases the law."""
+
+    COUPLED = 0
+    ACCEPT = 1
+    RESIDUAL = 2
+    DRAFT = 3  # the j-th independent draft of a node takes DRAFT + j
+
+
+def _signed(value: int) -> int:
+    """Return a 64-bit pattern as the int64 that has it."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _mix(x: int) -> int:
+    x = ((x ^ (x >> 30)) * _M1) & _MASK64
+    x = ((x ^ (x >> 27)) * _M2) & _MASK64
+    return x ^ (x >> 31)
+
+
+def noise_key(seed: int, stream: int, t: int) -> int:
+    """Return the 64-bit key of the noise row for sequence index ``t``."""
+    return _mix(((t * _G) & _MASK64) ^ _mix((seed * _G + stream * _D) & _MASK64))
+
+
+@lru_cache(maxsize=16)
+def _counters(size: int, device: torch.device) -> Tensor:
+    """``[size]`` int64: v·G, wrapped."""
+    return torch.arange(size, device=device) * _signed(_G)
+
+
+def _logical_shift(x: Tensor, bits: int) -> Tensor:
+    # torch shifts arithmetically: mask the copies of the sign bit away
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def hash_rows(keys: Tensor, size: int) -> Tensor:
+    """Return ``[N, size]`` int64 in [0, 2³²): 32 hashed bits per key ``[N]`` and counter."""
+    x = keys[:, None] + _counters(size, keys.device)[None, :]
+    x = (x ^ _logical_shift(x, 30)).mul_(_signed(_M1))
+    x = (x ^ _logical_shift(x, 27)).mul_(_signed(_M2))
+    x = x ^ _logical_shift(x, 31)
+    return _logical_shift(x, 32)
+
+
+class Noise:
+    """Counter-based noise: every value is a pure function of (seed, stream, t, v)."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def gumbel(self, ts: Sequence[int], size: int, device: torch.device, stream: int) -> Tensor:
+        """Return float32 ``[len(ts), size]`` Gumbel noise for the sequence indices ``ts``."""
+        keys = [_signed(noise_key(self.seed, stream, t)) for t in ts]
+        bits = hash_rows(torch.tensor(keys, dtype=torch.int64, device=device), size)
+        # 32 bits, centred, in float64: log1p keeps the tail that 24-bit uniforms cut off, and
+        # neither logarithm can meet 0.
+        uniform = bits.to(torch.float64).add_(0.5).mul_(2.0**-32)
+        exponential = uniform.neg_().log1p_().neg_()
+        return exponential.log_().neg_().to(torch.float32)
+
+    def uniform(self, t: int, index: int, stream: int) -> float:
+        """Return one number in (0, 1)."""
+        bits = _mix((noise_key(self.seed, stream, t) + index * _G) & _MASK64) >> 32
+        return (bits + 0.5) * 2.0**-32
+
+    def accept(self, probability: float, t: int, index: int = 0) -> bool:
+        """Return True with this probability: the accept test for draft ``index`` at ``t``."""
+        return self.uniform(t, index, Stream.ACCEPT) < probability
+
+    def draw(self, probabilities: Tensor, t: int) -> int:
+        """Draw from ``[V]`` (need not sum to one): the token after the last accepted draft."""
+        noise = self.gumbel([t], probabilities.shape[-1], probabilities.device, Stream.RESIDUAL)
+        return int(torch.argmax(probabilities.log() + noise[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Settings of the target's law; the defaults are greedy decoding.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_k: keep the k best tokens; None keeps all.
+        top_p: keep the fewest best tokens whose probabilities reach this sum.
+        min_p: drop tokens less probable than this share of the best one.
+        typical_p: locally typical sampling (arXiv 2202.00666).
+        repetition_penalty: over prompt and output (arXiv 1909.05858); 1 is none.
+        no_repeat_ngram_size: no n-gram of this size twice; 0 is off.
+        bad_words: token sequences that must not appear.
+        seed: of the noise; None draws one, which the output records.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every range; raise InvalidArgument with the value and the remedy."""
+        _need(
+            0 <= self.temperature < math.inf,
+            f"temperature {self.temperature}: give 0 (greedy) or more",
+        )
+        _need(self.top_k is None or self.top_k >= 1, f"top-k {self.top_k}: give 1 or more")
+        _need(
+            self.top_p is None or 0 < self.top_p <= 1,
+            f"top-p {self.top_p}: give a number above 0 and at most 1",
+        )
+        _need(
+            self.min_p is None or 0 <= self.min_p <= 1, f"min-p {self.min_p}: give a number 0 to 1"
+        )
+        _need(
+            self.typical_p is None or 0 < self.typical_p <= 1,
+            f"typical-p {self.typical_p}: give a number above 0 and at most 1",
+        )
+        _need(
+            0 < self.repetition_penalty < math.inf,
+            f"repetition penalty {self.repetition_penalty}: give a number above 0 (1 is none)",
+        )
+        _need(
+            self.no_repeat_ngram_size >= 0,
+            f"no-repeat-ngram size {self.no_repeat_ngram_size}: give 0 (off) or more",
+        )
+        _need(all(self.bad_words), "bad words: an empty token sequence; leave it out")
+        _need(
+            self.seed is None or -(2**63) <= self.seed < 2**64,
+            f"seed {self.seed}: give a whole number that fits in 64 bits",
+        )
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is taken."""
+        return self.temperature == 0
+
+    def processors(self) -> LogitsProcessorList:
+        """Return transformers' processors for these settings, in the order its generate uses."""
+        from transformers import generation, LogitsProcessorList  # noqa: I001
+
+        chosen: list[Any] = []
+        if self.repetition_penalty != 1:
+            chosen.append(generation.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
+        if self.no_repeat_ngram_size:
+            chosen.append(generation.NoRepeatNGramLogitsProcessor(self.no_repeat_ngram_size))
+        if self.bad_words:
+            chosen.append(generation.NoBadWordsLogitsProcessor([list(w) for w in self.bad_words]))
+        if self.greedy:
+            return LogitsProcessorList(chosen)
+        if self.temperature != 1:
+            chosen.append(generation.TemperatureLogitsWarper(float(self.temperature)))
+        if self.top_k is not None:
+            chosen.append(generation.TopKLogitsWarper(self.top_k))
+        if self.top_p is not None and self.top_p < 1:
+            chosen.append(generation.TopPLogitsWarper(float(self.top_p)))
+        if self.min_p is not None:
+            chosen.append(generation.MinPLogitsWarper(float(self.min_p)))
+        if self.typical_p is not None and self.typical_p < 1:
+            chosen.append(generation.TypicalLogitsWarper(float(self.typical_p)))
+        return LogitsProcessorList(chosen)
+
+
+def _need(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidArgument(message)
+
+
+def fresh_seed() -> int:
+    """Draw a seed for a run that was given none."""
+    return secrets.randbits(31)
+
+
+_STATEFUL = ("Watermark", "ClassifierFreeGuidance")
+
+
+def refuse_stateful(processors: Sequence[object]) -> None:
+    """Raise StatefulProcessor for processors that remember earlier calls.
+
+    Watermarks and classifier-free guidance keep a state from call to call; the nodes of a tree
+    are scored out of order, so they would be wrong in silence.
+    """
+    for processor in processors:
+        name = type(processor).__name__
+        if any(word in name for word in _STATEFUL):
+            raise StatefulProcessor(
+                f"{name} remembers earlier calls and cannot score draft tokens: "
+                "generate without it, or with transformers' own generate"
+            )
+
+
+class Sampler:
+    """The law of the next token, for one request: processors, noise and the text so far.
+
+    Args:
+        context: prompt and output; paths handed to the methods continue it.
+        processors: applied to float32 logits with the node's own path as context.
+        greedy: take the best score; otherwise add noise (coupled) or sample.
+        noise: the generator.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        processors: Sequence[Any],
+        *,
+        greedy: bool,
+        noise: Noise,
+    ) -> None:
+        refuse_stateful(processors)
+        self.context = context
+        self.greedy = greedy
+        self.noise = noise
+        self._processors = processors
+
+    @property
+    def is_argmax(self) -> bool:
+        """Whether the choice is the argmax of the raw logits: greedy, no processors."""
+        return self.greedy and not self._processors
+
+    def scores(self, logits: Tensor, path: Sequence[int | Tensor] = ()) -> Tensor:
+        """Return the processed float32 scores ``[V]`` of ``logits [V]`` after ``path``."""
+        scores = logits.to(torch.float32)
+        if self._processors:
+            ids = self.context.ids(path)
+            scores = scores[None, :]
+            for processor in self._processors:
+                scores = processor(ids, scores)
+            scores = scores[0]
+        return scores
+
+    def choose(self, logits: Tensor, path: Sequence[int | Tensor] = ()) -> Tensor:
+        """Return the coupled choice after ``path`` as a 0-d tensor on the logits' device."""
+        scores = self.scores(logits, path)
+        if not self.greedy:
+            t = len(self.context) + len(path)
+            scores = scores + self._gumbel([t], scores, Stream.COUPLED)[0]
+        return torch.argmax(scores)
+
+    def choose_all(self, tree: TokenTree, logits: Tensor) -> Tensor:
+        """Return the coupled choice at every node, ``[N]``, without a look from the host.
+
+        Where processors need each node's path, trees other than chains cost a host transfer.
+        """
+        if self.is_argmax:
+            return torch.argmax(logits, dim=-1)
+        if self._processors:
+            scores = torch.stack(
+                [self.scores(row, path) for row, path in zip(logits, _paths(tree), strict=True)]
+            )
+        else:
+            scores = logits.to(torch.float32)
+        if not self.greedy:
+            depths = range(len(tree)) if tree.is_chain else tree.depths().tolist()
+            ts = [len(self.context) + depth for depth in depths]
+            scores = scores + self._gumbel(ts, scores, Stream.COUPLED)
+        return torch.argmax(scores, dim=-1)
+
+    def probabilities(self, logits: Tensor, path: Sequence[int | Tensor] = ()) -> Tensor:
+        """Return the law after ``path``, float64 ``[V]``; greedy puts all on the best token."""
+        scores = self.scores(logits, path)
+        if self.greedy:
+            law = torch.zeros_like(scores, dtype=torch.float64)
+            law[torch.argmax(scores)] = 1.0
+            return law
+        return torch.softmax(scores.to(torch.float64), dim=-1)
+
+    def draw_iid(
+        self, logits: Tensor, path: Sequence[int | Tensor] = (), *, index: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Draw a draft token from the law after ``path``, independent of the coupled noise.
+
+        Returns:
+            The token, 0-d, and the log-probabilities ``[V]`` it was drawn from.
+        """
+        log_q = torch.log_softmax(self.scores(logits, path), dim=-1)
+        t = len(self.context) + len(path)
+        noise = self._gumbel([t], log_q, Stream.DRAFT + index)[0]
+        return torch.argmax(log_q + noise), log_q
+
+    def _gumbel(self, ts: Sequence[int], like: Tensor, stream: int) -> Tensor:
+        return self.noise.gumbel(ts, like.shape[-1], like.device, stream)
+
+
+def _paths(tree: TokenTree) -> list[list[int | Tensor]]:
+    """Return for every node the tokens from the root's child down to the node itself."""
+    if tree.is_chain:
+        drafted = list(tree.tokens[1:].unbind())
+        return [list(drafted[:depth]) for depth in range(len(tree))]
+    tokens, parents = tree.lists()
+    paths: list[list[int | Tensor]] = [[]]
+    for node in range(1, len(tree)):
+        paths.append([*paths[parents[node]], tokens[node]])
+    return paths
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How a drafter chooses from its own logits so that the verifier can treat the tree.
+
+    Attributes:
+        kind: the draw the verifier accepts from a drafter with a law.
+        sampler: the target's sampler: same processors, same noise, same context.
+    """
+
+    kind: Draw
+    sampler: Sampler
+
+    def choose(self, logits: Tensor, path: Sequence[int | Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return the draft token after ``path`` (0-d tensor) and its law ``[V]`` if one is due."""
+        if self.kind == "iid":
+            return self.sampler.draw_iid(logits, path)
+        return self.sampler.choose(logits, path), None

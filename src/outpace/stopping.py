@@ -1,0 +1,144 @@
+"""Where a text ends, exact at any place inside an accepted run, and the text of its tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+from typing import Any, Protocol
+
+
+class Ends(Protocol):
+    """Decides token by token where a text ends."""
+
+    @property
+    def remaining(self) -> int:
+        """How many more tokens may be written."""
+
+    def take(self, token: int) -> tuple[str, str | None]:
+        """Take the next token; return the text it releases and, at the end, the reason."""
+
+
+class TextStream:
+    """Turns tokens into text piece by piece; a character in several tokens waits for its last.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        prompt: the last tokens of the prompt: some tokenizers drop a space at the very start.
+    """
+
+    _CONTEXT = 8
+    _LIMIT = 64
+
+    def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._window = list(prompt[-self._CONTEXT :])
+        self._shown = self._decode(self._window)
+
+    def push(self, token: int) -> str:
+        """Return the text this token completes: empty inside a character."""
+        self._window.append(token)
+        seen = self._decode(self._window)
+        # Bytes of an unfinished character decode to this mark; a text that really holds the mark
+        # is shown with what follows it.
+        if seen.endswith("\N{REPLACEMENT CHARACTER}") and len(self._window) < self._LIMIT:
+            return ""
+        return self._release(seen)
+
+    def flush(self) -> str:
+        """Return what is left when no more tokens come: marks for an unfinished character."""
+        return self._release(self._decode(self._window))
+
+    def _release(self, seen: str) -> str:
+        piece = seen[len(commonprefix([seen, self._shown])) :]
+        if len(self._window) > self._LIMIT // 2:
+            self._window = self._window[-self._CONTEXT :]
+            seen = self._decode(self._window)
+        self._shown = seen
+        return piece
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(
+            self._tokenizer.decode(
+                tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+
+@dataclass(slots=True)
+class Stopping:
+    """The ends of a request: EOS ids, stop strings, a number of tokens, the context.
+
+    Attributes:
+        eos: ids that end the text; the id itself is the last token.
+        stop: strings that end the text; the text is cut before the first, the token that
+            completes it is the last.
+        max_new_tokens: how many tokens to write at most.
+        room: how many tokens fit the model's context, or None.
+        stream: turns tokens into text; None writes none (and can see no stop string).
+    """
+
+    eos: frozenset[int]
+    stop: tuple[str, ...]
+    max_new_tokens: int
+    room: int | None
+    stream: TextStream | None
+    written: int = 0
+    text: str = ""
+    _held: str = ""
+
+    @property
+    def remaining(self) -> int:
+        """How many more tokens may be written."""
+        limit = self.max_new_tokens if self.room is None else min(self.max_new_tokens, self.room)
+        return limit - self.written
+
+    def take(self, token: int) -> tuple[str, str | None]:
+        """Take the next token; return the text it releases and, at the end, the reason.
+
+        Text that may be the beginning of a stop string is held back until it is known.
+        """
+        self.written += 1
+        end = self._end_at(token)
+        piece = ""
+        if self.stream is not None:
+            piece = self.stream.push(token) + (self.stream.flush() if end else "")
+        found = self._find(piece)
+        if found is not None:
+            return found, "stop"
+        self._held += piece
+        keep = 0 if end else self._undecided()
+        shown = self._held[: len(self._held) - keep]
+        self._held = self._held[len(shown) :]
+        self.text += shown
+        return shown, end
+
+    def _end_at(self, token: int) -> str | None:
+        if token in self.eos:
+            return "eos"
+        if self.written >= self.max_new_tokens:
+            return "length"
+        if self.room is not None and self.written >= self.room:
+            return "context"
+        return None
+
+    def _find(self, piece: str) -> str | None:
+        """Return the text before the first stop string that ``piece`` completes, or None."""
+        if not piece or not self.stop:
+            return None
+        whole = self._held + piece
+        places = [place for string in self.stop if (place := whole.find(string)) >= 0]
+        if not places:
+            return None
+        shown = whole[: min(places)]
+        self._held = ""
+        self.text += shown
+        return shown
+
+    def _undecided(self) -> int:
+        """Return how many characters at the end may still become a stop string."""
+        longest = 0
+        for string in self.stop:
+            for size in range(min(len(string) - 1, len(self._held)), longest, -1):
+                if self._held.endswith(string[:size]):
+                    longest = size
+                    break
+        return longest

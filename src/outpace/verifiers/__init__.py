@@ -1,0 +1,5 @@
+"""Tree + scores → Verdict."""
+
+from .base import Verifier
+
+__all__ = ["Verifier"]
