@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -106,9 +106,9 @@ class CustomGenerate:
         self.last = Output("", context.output, request.stats)
         ids = torch.tensor([context.tokens], dtype=input_ids.dtype, device=input_ids.device)
         if generation_config.return_dict_in_generate:
-            from transformers.generation import GenerateDecoderOnlyOutput
+            from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-            return GenerateDecoderOnlyOutput(sequences=ids)
+            return GenerateDecoderOnlyOutput(sequences=cast(torch.LongTensor, ids))
         return ids
 
     def _decoder_for(self, model: PreTrainedModel) -> Decoder:
@@ -148,7 +148,7 @@ class _CriteriaEnds:
 
 
 def _room(config: GenerationConfig, decoder: Decoder, prompt: list[int]) -> int:
-    limits = [config.max_length, decoder.target.context_length]
+    limits: list[int | None] = [config.max_length, decoder.target.context_length]
     return min(limit for limit in limits if limit is not None) - len(prompt)
 
 

@@ -100,9 +100,9 @@ class Decoder:
     @classmethod
     def from_pretrained(
         cls,
-        target: str | os.PathLike[str],
+        target: str | os.PathLike[str] | LanguageModel,
         *,
-        drafter: str | os.PathLike[str] | Drafter = "none",
+        drafter: str | os.PathLike[str] | Drafter = "prompt-lookup",
         draft_length: int | str | LengthController = DEFAULT_LENGTH,
         dtype: str | torch.dtype = "bfloat16",
         device: str | torch.device | None = None,
@@ -112,7 +112,7 @@ class Decoder:
         """Load models by name and put a decoder together.
 
         Args:
-            target: a model folder or hub name.
+            target: a model folder or hub name, or a model that is loaded already.
             drafter: a registered method (``none``, ``ngram``, ``prompt-lookup`` …), a model
                 folder or hub name, or a Drafter.
             draft_length: a number of tokens, the name of a length controller, or one.
@@ -125,12 +125,14 @@ class Decoder:
             OutpaceError: a name, value or model that cannot be used; the message says which.
         """
         lengths = make_lengths(draft_length)
-        if isinstance(verifier, str):
-            verifier = registry.get("verifier", verifier)()
+        chosen: Verifier = (
+            registry.get("verifier", verifier)() if isinstance(verifier, str) else verifier
+        )
         if not isinstance(drafter, Drafter):
             drafter = make_drafter(drafter, dtype=dtype, device=device)
-        model = load(target, dtype=dtype, device=device)
-        return cls(model, drafter, verifier=verifier, lengths=lengths, clock=clock)
+        if not isinstance(target, LanguageModel):
+            target = load(target, dtype=dtype, device=device)
+        return cls(target, drafter, verifier=chosen, lengths=lengths, clock=clock)
 
     @property
     def exact(self) -> bool:

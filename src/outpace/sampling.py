@@ -175,28 +175,28 @@ class Sampling:
 
     def processors(self) -> LogitsProcessorList:
         """Return transformers' processors for these settings, in the order its generate uses."""
-        from transformers import generation, LogitsProcessorList  # noqa: I001
+        import transformers as hf
 
         chosen: list[Any] = []
         if self.repetition_penalty != 1:
-            chosen.append(generation.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
+            chosen.append(hf.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
         if self.no_repeat_ngram_size:
-            chosen.append(generation.NoRepeatNGramLogitsProcessor(self.no_repeat_ngram_size))
+            chosen.append(hf.NoRepeatNGramLogitsProcessor(self.no_repeat_ngram_size))
         if self.bad_words:
-            chosen.append(generation.NoBadWordsLogitsProcessor([list(w) for w in self.bad_words]))
+            chosen.append(hf.NoBadWordsLogitsProcessor([list(w) for w in self.bad_words]))
         if self.greedy:
-            return LogitsProcessorList(chosen)
+            return hf.LogitsProcessorList(chosen)
         if self.temperature != 1:
-            chosen.append(generation.TemperatureLogitsWarper(float(self.temperature)))
+            chosen.append(hf.TemperatureLogitsWarper(float(self.temperature)))
         if self.top_k is not None:
-            chosen.append(generation.TopKLogitsWarper(self.top_k))
+            chosen.append(hf.TopKLogitsWarper(self.top_k))
         if self.top_p is not None and self.top_p < 1:
-            chosen.append(generation.TopPLogitsWarper(float(self.top_p)))
+            chosen.append(hf.TopPLogitsWarper(float(self.top_p)))
         if self.min_p is not None:
-            chosen.append(generation.MinPLogitsWarper(float(self.min_p)))
+            chosen.append(hf.MinPLogitsWarper(float(self.min_p)))
         if self.typical_p is not None and self.typical_p < 1:
-            chosen.append(generation.TypicalLogitsWarper(float(self.typical_p)))
-        return LogitsProcessorList(chosen)
+            chosen.append(hf.TypicalLogitsWarper(float(self.typical_p)))
+        return hf.LogitsProcessorList(chosen)
 
 
 def _need(condition: bool, message: str) -> None:

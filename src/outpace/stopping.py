@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any, Protocol
 
 
@@ -48,7 +47,9 @@ class TextStream:
         return self._release(self._decode(self._window))
 
     def _release(self, seen: str) -> str:
-        piece = seen[len(commonprefix([seen, self._shown])) :]
+        pairs = enumerate(zip(seen, self._shown, strict=False))
+        same = next((i for i, (new, old) in pairs if new != old), min(len(seen), len(self._shown)))
+        piece = seen[same:]
         if len(self._window) > self._LIMIT // 2:
             self._window = self._window[-self._CONTEXT :]
             seen = self._decode(self._window)

@@ -79,7 +79,10 @@ def check_tree(tree: TokenTree, context: Context, budget: Budget) -> None:
     depths = [0]
     for node in range(1, len(tree)):
         depths.append(depths[parents[node]] + 1)
-    _need(len(tree) - 1 <= budget.nodes, f"{len(tree) - 1} draft tokens, the budget has {budget.nodes}")
+    _need(
+        len(tree) - 1 <= budget.nodes,
+        f"{len(tree) - 1} draft tokens, the budget has {budget.nodes}",
+    )
     _need(max(depths) <= budget.depth, f"{max(depths)} deep, the budget has {budget.depth}")
     _need(
         not tree.is_chain or parents == list(range(-1, len(tree) - 1)),
@@ -134,8 +137,8 @@ def check_drafter(
                 got = decoder.generate(prompt, max_new_tokens=new_tokens, **settings)  # type: ignore[arg-type]
                 _need(
                     got.tokens == wanted.tokens,
-                    f"{attempt}, K = {length}, prompt {prompt[:8]}, {settings or 'greedy'}: the "
-                    f"text differs from plain decoding from token {_first(got.tokens, wanted.tokens)}",
+                    f"{attempt}, K = {length}, prompt {prompt[:8]}, {settings or 'greedy'}: not "
+                    f"plain decoding's text from token {_first(got.tokens, wanted.tokens)}",
                 )
                 drafter.reset()
     decoder, session = Decoder(target, drafter), None
@@ -164,9 +167,7 @@ def check_lengths(make: Callable[[], LengthController]) -> None:
         wanted = plain.generate(prompt, max_new_tokens=48, **settings)  # type: ignore[arg-type]
         _need(got.tokens == wanted.tokens, "the text differs from plain decoding")
         budget = controller.next(Context(prompt))
-        _need(
-            0 <= budget.depth <= budget.nodes <= 63, f"{budget}: give 0 <= depth <= nodes <= 63"
-        )
+        _need(0 <= budget.depth <= budget.nodes <= 63, f"{budget}: give 0 <= depth <= nodes <= 63")
 
 
 def check_cache(
@@ -351,12 +352,13 @@ def emitted_law(
                 law = emitted if len(longer) == steps else pending
                 law[longer] = law.get(longer, 0.0) + weight * chance * fall
     own: Law = {}
-    for text in itertools.product(range(target.vocabulary), repeat=steps):
-        own[text] = 1.0
-        for place, token in enumerate(text):
-            before = [*root, *text[:place]]
-            law = sampler(before, Noise(0)).probabilities(target.logits(before))
-            own[text] *= float(law[token])
+    for whole in itertools.product(range(target.vocabulary), repeat=steps):
+        own[whole] = 1.0
+        for place, token in enumerate(whole):
+            before = [*root, *whole[:place]]
+            own[whole] *= float(
+                sampler(before, Noise(0)).probabilities(target.logits(before))[token]
+            )
     return emitted, own
 
 

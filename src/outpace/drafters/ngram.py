@@ -86,7 +86,9 @@ class NgramStore:
             for token, count in counts.items()
         ]
         table = torch.tensor(rows, dtype=torch.int64).reshape(-1, self.order + 1)
-        save_file({"counts": table}, os.fspath(path), {"outpace": "ngram", "order": str(self.order)})
+        save_file(
+            {"counts": table}, os.fspath(path), {"outpace": "ngram", "order": str(self.order)}
+        )
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace the counts by those of a file, the contexts of this store's sizes alone.

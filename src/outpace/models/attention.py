@@ -114,17 +114,15 @@ def _explicit(
 AttentionInterface.register(NAME, slot_attention)
 
 
-def use_slot_attention(model: PreTrainedModel) -> str:
-    """Make ``model`` call :func:`slot_attention`; return the name of what it called before.
+def use_slot_attention(model: PreTrainedModel) -> None:
+    """Make ``model`` call :func:`slot_attention`.
 
     Raises:
         UnsupportedModel: the model keeps its own attention whatever it is told.
     """
-    before = str(model.config._attn_implementation)
     model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:
         raise UnsupportedModel(
             f"{type(model).__name__} does not let its attention be replaced: "
             "use transformers' own generate for this model"
         )
-    return before

@@ -13,7 +13,7 @@ class _SlotLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, owner: "SlotCache") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._owner = owner
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -64,7 +64,7 @@ class _SlotLayer(CacheLayerMixin):
         return int(self.keys.untyped_storage().nbytes() + self.values.untyped_storage().nbytes())
 
 
-class SlotCache(Cache):  # type: ignore[misc]
+class SlotCache(Cache):
     """The KV cache of one sequence, addressed by slot.
 
     Rejecting a token is writing its slot again; accepting a path moves nothing. Which slot
@@ -79,7 +79,8 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.capacity = capacity
         self.view = capacity
         self.slots: Tensor = torch.zeros(0, dtype=torch.int64)
-        super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
+        self._slot_layers = [_SlotLayer(self) for _ in range(layers)]
+        super().__init__(layers=list(self._slot_layers))
 
     def at(self, slots: Tensor, view: int) -> "SlotCache":
         """Aim the next forward: write at ``slots [W]``, read the slots below ``view``."""
@@ -89,11 +90,11 @@ class SlotCache(Cache):  # type: ignore[misc]
     def grow(self, capacity: int) -> None:
         """Hold at least ``capacity`` slots."""
         if capacity > self.capacity:
-            for layer in self.layers:
+            for layer in self._slot_layers:
                 layer.grow(capacity)
             self.capacity = capacity
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values, from their storages."""
-        return sum(layer.nbytes for layer in self.layers)
+        return sum(layer.nbytes for layer in self._slot_layers)

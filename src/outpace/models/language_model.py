@@ -35,7 +35,9 @@ class LanguageModel:
         context_length: how many tokens a sequence may have, or None if the model sets no limit.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any | None = None, name: str = "") -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Any | None = None, name: str = ""
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or type(model).__name__
@@ -46,6 +48,7 @@ class LanguageModel:
                 "give a causal language model"
             )
         self.config: Any = config.get_text_config()
+        self._own_attention: str = config._attn_implementation
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.vocabulary = _output_rows(model, self.config)
@@ -79,11 +82,27 @@ class LanguageModel:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Run a borrowed model with the loop's attention; give it back its own afterwards."""
-        before = attention.use_slot_attention(self.model)
+        attention.use_slot_attention(self.model)
         try:
             yield
         finally:
-            self.model.set_attn_implementation(before)
+            self.model.set_attn_implementation(self._own_attention)
+
+    @torch.no_grad()
+    def stock_logits(self, ids: Tensor) -> Tensor:
+        """Return the logits ``[1, T, V]`` of a plain forward over ``ids [1, T]``.
+
+        No cache, the model's own attention: what the loop is measured against.
+        """
+        borrowed = self.model.config._attn_implementation == attention.NAME
+        if borrowed:
+            self.model.set_attn_implementation(self._own_attention)
+        try:
+            logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
+        finally:
+            if borrowed:
+                self.model.set_attn_implementation(attention.NAME)
+        return logits
 
     @torch.no_grad()
     def forward(

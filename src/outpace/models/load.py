@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -90,7 +90,7 @@ def load(
             model = AutoModelForCausalLM.from_pretrained(source, dtype=chosen)
     except Exception as error:
         raise ModelNotFound(f"{source}: the model cannot be loaded: {_line(error)}") from error
-    model = model.to(place).eval()
+    cast(Any, model).to(place).eval()
     language_model = wrap(model, _tokenizer(source), name=str(source))
     use_slot_attention(model)
     return language_model

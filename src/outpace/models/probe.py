@@ -53,13 +53,9 @@ def _branches(tokens: Tensor) -> tuple[Tensor, Tensor]:
     return tokens[: _FORK + _BRANCH], torch.cat([tokens[:_FORK], tokens[_FORK + _BRANCH :]])
 
 
-@torch.no_grad()
 def _plain(model: LanguageModel, tokens: Tensor) -> Tensor:
     """Logits ``[8, V]`` of both branches by stock forwards without a cache."""
-    rows = [
-        model.model(input_ids=branch[None], use_cache=False).logits[0, _FORK:]
-        for branch in _branches(tokens)
-    ]
+    rows = [model.stock_logits(branch[None])[0, _FORK:] for branch in _branches(tokens)]
     return torch.cat(rows).float()
 
 

@@ -1,5 +1,7 @@
 """A tiny random model with a byte tokenizer: for tests, examples and machines without a model."""
 
+from typing import Any, cast
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -22,8 +24,15 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>")
 
 
-def tiny_model(*, seed: int = 0, layers: int = 2, context_length: int = 512) -> LanguageModel:
-    """Return a random Llama of about 60,000 parameters over bytes, in fp32 on the CPU.
+def tiny_model(
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    context_length: int = 512,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> LanguageModel:
+    """Return a random Llama of about 30,000 parameters over bytes.
 
     Its text means nothing; it is there to run the real code on.
     """
@@ -42,6 +51,7 @@ def tiny_model(*, seed: int = 0, layers: int = 2, context_length: int = 512) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config).eval()
+    cast(Any, model).to(device=device, dtype=dtype)
     language_model = wrap(model, byte_tokenizer(), name="a tiny random model")
     use_slot_attention(model)
     return language_model

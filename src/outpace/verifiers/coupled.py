@@ -72,5 +72,3 @@ def _children(tokens: list[int], parents: list[int]) -> dict[tuple[int, int], in
     for node in range(1, len(tokens)):
         children.setdefault((parents[node], tokens[node]), node)
     return children
-
-

@@ -1,0 +1,69 @@
+"""``outpace demo``: a real checkpoint writes through the loop, in colour, and is checked."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..data import VARIABLE, checkpoint
+
+if TYPE_CHECKING:
+    from ..models import LanguageModel
+
+CHECKPOINT = "TinyStories-656K"
+PROMPTS = (
+    ("Once upon a time there was a little dog named Max. Max", {"temperature": 0.0}),
+    ('One day, Lily and Tom went to the park. "Look," said', {"temperature": 0.0}),
+    ("The sun was high and the big bear was hungry. The bear", {"temperature": 0.6, "seed": 7}),
+)
+
+
+def demo(
+    color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens a text.")] = 120,
+) -> int:
+    """Write three texts live, then prove that they are what the model alone writes."""
+    from ..decoder import Decoder
+    from .screen import Screen, summary
+
+    screen = Screen(sys.stdout, color=color)
+    target, story = _target()
+    say = screen.console.print
+    say(story)
+    if screen.colored:
+        say(screen.legend())
+    decoder = Decoder.from_pretrained(target, drafter="ngram")
+    plain = Decoder.from_pretrained(target, drafter="none")
+    same = 0
+    for prompt, settings in PROMPTS:
+        say()
+        how = f"temperature {settings['temperature']}" if settings["temperature"] else "greedy"
+        say(f"[{how}]")
+        screen.console.print(prompt, style="dim", end="")
+        options = {"max_new_tokens": max_new_tokens, **settings}
+        stream = decoder.stream(prompt, **options)  # type: ignore[arg-type]
+        for turn in stream:
+            screen.show(turn)
+        screen.end()
+        say(summary(stream.output.stats, same_text=True), style="dim")
+        alone = plain.generate(prompt, **options)  # type: ignore[arg-type]
+        same += alone.tokens == stream.output.tokens
+    say()
+    say(f"{same} of {len(PROMPTS)} texts are, token for token, what the model writes alone.")
+    say('Next: outpace generate "Once upon a time" --target FOLDER, outpace doctor, docs/.')
+    return 0 if same == len(PROMPTS) else 1
+
+
+def _target() -> tuple["LanguageModel", str]:
+    from ..models import load
+    from ..models.tiny import tiny_model
+
+    folder = checkpoint(CHECKPOINT)
+    if folder is None:
+        return tiny_model(), (
+            "No checkpoint is at hand, so a tiny random model writes: its text means nothing, the "
+            f"loop is the real one. {VARIABLE} names a folder with models/{CHECKPOINT}."
+        )
+    return load(folder, dtype="float32"), (
+        f"{CHECKPOINT}, a checkpoint of 656,000 parameters, writes; an n-gram store drafts."
+    )

@@ -1,0 +1,107 @@
+"""``outpace doctor``: what is here, and what works here."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from .. import registry
+from ..data import VARIABLE, data_root
+from ..version import __version__
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "typer", "rich")
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> int:
+    """Print versions, device and threads, and try the loop on a tiny model."""
+    facts = {**_facts(), **_device()}
+    checks = _checks()
+    if as_json:
+        print(json.dumps({"facts": facts, "checks": checks}, indent=2, ensure_ascii=False))
+    else:
+        width = max(map(len, (*facts, *checks)))
+        for name, fact in facts.items():
+            print(f"{name:<{width}}  {fact}")
+        print()
+        for name, verdict in checks.items():
+            print(f"{name:<{width}}  {verdict}")
+    return 0 if all(not verdict.startswith("FAILED") for verdict in checks.values()) else 1
+
+
+def _facts() -> dict[str, str]:
+    root = data_root()
+    facts = {"outpace": __version__, "python": f"{platform.python_version()} ({sys.executable})"}
+    for package in PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "not installed"
+    facts["system"] = f"{platform.system()} {platform.machine()}"
+    facts["data"] = str(root) if root else f"none ({VARIABLE} names the folder)"
+    facts["hub"] = "off (HF_HUB_OFFLINE)" if os.environ.get("HF_HUB_OFFLINE") == "1" else "on"
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    facts["C++ compiler"] = compiler or "none"
+    for kind in ("drafter", "verifier", "lengths"):
+        facts[f"{kind}s" if kind != "lengths" else kind] = ", ".join(registry.names(kind))
+    return facts
+
+
+def _device() -> dict[str, str]:
+    import torch
+
+    facts = {
+        "processor": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "threads": f"{torch.get_num_threads()} (OMP_NUM_THREADS sets them)",
+    }
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        facts["device"] = f"cuda: {', '.join(names)}"
+    else:
+        facts["device"] = "cpu (no GPU that torch can use)"
+    return facts
+
+
+def _checks() -> dict[str, str]:
+    """Run the loop for real on a tiny model, per dtype, against decoding without a cache."""
+    import torch
+
+    from ..decoder import Decoder
+    from ..models.load import resolve_device
+    from ..models.tiny import tiny_model
+    from ..reference import decode
+    from ..sampling import Sampling
+
+    def tried(dtype: torch.dtype, temperature: float) -> str:
+        target = tiny_model(dtype=dtype, device=resolve_device(None))
+        prompt = list(b"the cat and the dog and the cat and the dog")
+        decoder = Decoder.from_pretrained(target, drafter="prompt-lookup")
+        got = decoder.generate(prompt, max_new_tokens=32, temperature=temperature, seed=1)
+        own = decode(
+            lambda ids: target.stock_logits(ids.to(target.device)).cpu(),
+            prompt,
+            32,
+            Sampling(temperature=temperature, seed=1),
+            eos=target.eos_ids,
+        )
+        same = got.tokens == own
+        if dtype is torch.float32:
+            return "works: the text of plain decoding" if same else "FAILED: another text"
+        return "works" if same else "works: the text differs in the last bits of this precision"
+
+    checks = {}
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        name = str(dtype).removeprefix("torch.")
+        for label, temperature in (("greedy", 0.0), ("sampled", 0.8)):
+            try:
+                checks[f"loop, {name}, {label}"] = tried(dtype, temperature)
+            except Exception as error:
+                # whatever goes wrong on this machine is the answer that was asked for
+                checks[f"loop, {name}, {label}"] = f"FAILED: {error}"
+    return checks
