@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import architectures
-
 from outpace.data import VARIABLE, checkpoint
 from outpace.models import LanguageModel, wrap
 from outpace.models.attention import use_slot_attention
@@ -23,7 +22,7 @@ from outpace.models.attention import use_slot_attention
 torch.set_num_threads(1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pair(name: str) -> tuple[LanguageModel, LanguageModel]:
     model = architectures.build(name)
     pair = []

@@ -111,7 +111,7 @@ def test_dropping_draft_tokens_for_their_own_low_q_is_seen():
     def propose(text, depth):
         for tree, chance in whole(text, depth):
             tokens, _ = tree.lists()
-            rows = [row for row in tree.log_q]
+            rows = list(tree.log_q)
             kept = 0
             while kept < depth and float(rows[kept][tokens[kept + 1]].exp()) > 0.2:
                 kept += 1

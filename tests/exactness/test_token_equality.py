@@ -4,14 +4,14 @@ Every family × drafter × length controller, over 200 tokens, on prompts shorte
 longer than the n-gram order.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
-import architectures
 import pytest
 import torch
 from transformers import GenerationConfig
 
+import architectures
 from outpace import Decoder
 from outpace.decoder import make_lengths
 from outpace.drafters import Drafter
@@ -22,7 +22,7 @@ from outpace.reference import decode
 from outpace.sampling import Sampling
 
 TOKENS = 200
-SHORT, EQUAL, LONG = (5, 9), (5, 9, 13), tuple(range(20, 40)) + (20, 21)
+SHORT, EQUAL, LONG = (5, 9), (5, 9, 13), (*tuple(range(20, 40)), 20, 21)
 PENALTIES = {"repetition_penalty": 1.2, "no_repeat_ngram_size": 4}
 
 GREEDY = [(prompt, {}) for prompt in (SHORT, EQUAL, LONG)] + [(LONG, PENALTIES)]
@@ -41,7 +41,7 @@ def make(name: str, drafter_model: Any) -> Drafter:
     return NgramDrafter() if name == "ngram" else PromptLookupDrafter()
 
 
-@lru_cache(maxsize=None)
+@cache
 def hf_greedy(family: str, prompt: tuple[int, ...], penalised: bool) -> list[int]:
     model = architectures.build(family)
     model.generation_config.eos_token_id = None  # generate would fill it in
