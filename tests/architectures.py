@@ -67,7 +67,9 @@ def build(name: str, seed: int = 0) -> PreTrainedModel:
     """Return a random model in fp32."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = hf.AutoModelForCausalLM.from_config(CONFIGS[name]()).eval()
+        # some versions of transformers' drop Gemma 2's soft-cap in silence
+        own = {"attn_implementation": "eager"} if name == "gemma2" else {}
+        model = hf.AutoModelForCausalLM.from_config(CONFIGS[name](), **own).eval()
     model.generation_config = hf.GenerationConfig(eos_token_id=2, pad_token_id=0)
     return model
 

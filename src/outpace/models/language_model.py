@@ -48,9 +48,7 @@ class LanguageModel:
                 "give a causal language model"
             )
         self.config: Any = config.get_text_config()
-        own = config._attn_implementation
-        # a model (or a copy of one) that came out of the loop: eager is right for every family
-        self._own_attention: str = "eager" if own == attention.NAME else own
+        self._own_attention: str = config._attn_implementation
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.vocabulary = _output_rows(model, self.config)
@@ -96,14 +94,18 @@ class LanguageModel:
 
         No cache, the model's own attention: what the loop is measured against.
         """
-        borrowed = self.model.config._attn_implementation == attention.NAME
-        if borrowed:
-            self.model.set_attn_implementation(self._own_attention)
+        now, stock = self.model.config._attn_implementation, self._own_attention
+        # Eager is right for every family: for a copy of a model that came out of the loop, and
+        # where transformers' fused attention of some versions drops a soft-cap in silence.
+        if stock == attention.NAME or getattr(self.config, "attn_logit_softcapping", None):
+            stock = "eager"
+        if now != stock:
+            self.model.set_attn_implementation(stock)
         try:
             logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         finally:
-            if borrowed:
-                self.model.set_attn_implementation(attention.NAME)
+            if now != stock:
+                self.model.set_attn_implementation(now)
         return logits
 
     @torch.no_grad()
