@@ -1,3 +1,4 @@
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_example_on_a_checkpoint(
     printed = run(name, [str(CHECKPOINT)], monkeypatch, capsys)
     assert EXPECTED[name] in printed
     assert "False" not in printed
+
+
+def test_session_computes_only_what_is_new(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = [int(n) for n in re.findall(r"(\d+) of them", run("session", [], monkeypatch, capsys))]
+    assert held[0] == 0 < held[1] < held[2]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
