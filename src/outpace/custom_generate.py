@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .cache import Session
-from .decoder import DEFAULT_LENGTH, Decoder, Request, make_drafter, make_lengths
+from .decoder import DEFAULT_LENGTH, Decoder, Request, make_lengths
 from .drafters import Drafter
 from .errors import InvalidArgument
 from .lengths import LengthController
@@ -40,7 +40,7 @@ class CustomGenerate:
     Args:
         drafter: a registered method, a model folder or hub name, or a Drafter.
         draft_length: a number of tokens, the name of a length controller, or one.
-        verifier: decides on drafts; None is coupled verification.
+        verifier: ``coupled``, ``rejection``, or a Verifier.
         on_round: called with every round.
         streamer: gets the tokens as they come, as transformers' streamers do (generate itself
             drops ``streamer=`` for callables).
@@ -51,7 +51,7 @@ class CustomGenerate:
         drafter: str | os.PathLike[str] | Drafter = "prompt-lookup",
         *,
         draft_length: int | str | LengthController = DEFAULT_LENGTH,
-        verifier: Verifier | None = None,
+        verifier: str | Verifier = "coupled",
         on_round: Callable[[Round], None] | None = None,
         streamer: BaseStreamer | None = None,
     ) -> None:
@@ -114,11 +114,13 @@ class CustomGenerate:
     def _decoder_for(self, model: PreTrainedModel) -> Decoder:
         """The decoder of this model, made (and the model probed) at its first call."""
         if self._decoder is None or self._decoder.target.model is not model:
-            drafter = self._drafter
-            if not isinstance(drafter, Drafter):
-                drafter = make_drafter(drafter, dtype=model.dtype, device=model.device)
-            self._decoder = Decoder(
-                wrap(model), drafter, verifier=self._verifier, lengths=self._lengths
+            self._decoder = Decoder.from_pretrained(
+                wrap(model),
+                drafter=self._drafter,
+                draft_length=self._lengths,
+                verifier=self._verifier,
+                dtype=model.dtype,
+                device=model.device,
             )
         return self._decoder
 

@@ -183,7 +183,6 @@ class Decoder:
         self.lengths.start()
         started = self.clock.read()
         logits = target.prefill(context.tokens, room=min(request.ends.remaining, 4096) + WIDEST)
-        target.rollback(len(context))
         self.drafter.start(context, resume=request.resumed)
         drafted = self.clock.read()
         turn = 0

@@ -28,8 +28,12 @@ from .verifiers import Verifier
 T = TypeVar("T")
 
 __all__ = [
+    "PROMPTS",
+    "SETTINGS",
     "ContractBroken",
     "EnumeratedNoise",
+    "Law",
+    "Propose",
     "ToyLaw",
     "check_cache",
     "check_drafter",
@@ -38,6 +42,7 @@ __all__ = [
     "check_verifier",
     "emitted_law",
     "enumerate_noise",
+    "iid_chains",
     "tiny_model",
     "total_variation",
 ]

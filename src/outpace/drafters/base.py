@@ -20,7 +20,7 @@ class Drafter(ABC):
     wants: frozenset[str] = frozenset()
 
     def attach(self, target: LanguageModel) -> None:  # noqa: B027 - optional hook
-        """Meet the target; called once, before anything else.
+        """Meet the target, before anything else; every decoder built on the drafter calls this.
 
         Raises:
             VocabularyMismatch: drafter and target number tokens differently.

@@ -51,9 +51,9 @@ class LanguageModel:
         self._own_attention: str = config._attn_implementation
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
-        self.vocabulary = _output_rows(model, self.config)
+        self.vocabulary = _output_rows(model, self.config, self.name)
         self.context_length = _context_length(self.config)
-        self._masks = MaskBuilder(self.config, self.dtype)
+        self._masks = MaskBuilder(self.config, self.dtype, self.name)
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -81,12 +81,16 @@ class LanguageModel:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Run a borrowed model with the loop's attention; give it back its own afterwards."""
+        """Run a borrowed model with the loop's attention; give it back its own afterwards.
+
+        Outside of this every forward does so by itself, which takes a little time each.
+        """
+        before = self.model.config._attn_implementation
         attention.use_slot_attention(self.model)
         try:
             yield
         finally:
-            self.model.set_attn_implementation(self._own_attention)
+            self.model.set_attn_implementation(before)
 
     @torch.no_grad()
     def stock_logits(self, ids: Tensor) -> Tensor:
@@ -139,6 +143,11 @@ class LanguageModel:
         Returns:
             Logits ``[N, V]``, or ``[1, V]``.
         """
+        if self.model.config._attn_implementation != attention.NAME:
+            with self.attached():
+                return self.forward(
+                    tokens, positions, slots, ancestors, held, cache, view, last_only=last_only
+                )
         count = tokens.shape[0]
         padding = width_for(count) - count
         written = slots
@@ -170,12 +179,11 @@ def width_for(count: int) -> int:
     raise AssertionError(f"{count} rows in one forward: cut them into chunks first")
 
 
-def _output_rows(model: PreTrainedModel, config: Any) -> int:
+def _output_rows(model: PreTrainedModel, config: Any, name: str) -> int:
     head = model.get_output_embeddings()
     if head is None:
         raise UnsupportedModel(
-            f"{type(model).__name__} has no output layer over a vocabulary: "
-            "give a causal language model"
+            f"{name} has no output layer over a vocabulary: give a causal language model"
         )
     weight = getattr(head, "weight", None)
     return int(config.vocab_size if weight is None else weight.shape[0])

@@ -99,7 +99,7 @@ def load(
 def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = "") -> LanguageModel:
     """Probe a model that is already loaded; its attention is left as it was.
 
-    Run it inside :meth:`LanguageModel.attached`.
+    Run it inside :meth:`LanguageModel.attached`, or a forward takes a little longer.
 
     Raises:
         UnsupportedModel: the loop would be wrong on it.

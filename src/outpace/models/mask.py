@@ -33,7 +33,7 @@ class _Reach:
         return None
 
 
-def _reaches(config: PretrainedConfig) -> dict[str, _Reach] | _Reach:
+def _reaches(config: PretrainedConfig, name: str) -> dict[str, _Reach] | _Reach:
     """Read off the configuration what each kind of layer sees, by transformers' own rules."""
     window = getattr(config, "sliding_window", None)
     chunk = getattr(config, "attention_chunk_size", None)
@@ -50,8 +50,8 @@ def _reaches(config: PretrainedConfig) -> dict[str, _Reach] | _Reach:
     for kind in sorted(set(kinds)):
         if kind not in known:
             raise UnsupportedModel(
-                f"{config.model_type} has {kind} layers, which keep no keys and values by slot: "
-                "use transformers' own generate for this model"
+                f"{name} ({config.model_type}) has {kind} layers, which keep no keys and values by "
+                "slot: use transformers' own generate for this model"
             )
     return {kind: known[kind]() for kind in sorted(set(kinds))}
 
@@ -62,10 +62,11 @@ class MaskBuilder:
     Args:
         config: the model's text configuration.
         dtype: of the masks: the model's.
+        name: how to call the model in a refusal.
     """
 
-    def __init__(self, config: PretrainedConfig, dtype: torch.dtype) -> None:
-        self._reaches = _reaches(config)
+    def __init__(self, config: PretrainedConfig, dtype: torch.dtype, name: str = "") -> None:
+        self._reaches = _reaches(config, name or "the model")
         heads = config.num_attention_heads
         self._groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
         self._dtype = dtype

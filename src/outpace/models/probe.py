@@ -28,8 +28,8 @@ def probe(model: LanguageModel) -> None:
         plain = _plain(model, tokens)
         with model.attached():
             ours = _tree(model, tokens, slots)
-    except UnsupportedModel:
-        raise
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{_label(model)}: {error}") from error
     except Exception as error:
         # Whatever a model of unknown make raises here is the reason it cannot be used.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
