@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidArgument, PromptError
+from .interrupt import INTERRUPTED
 from .text import number, whole
 
 if TYPE_CHECKING:
     from ..decoder import Decoder, Stream
     from ..types import Round
-
-INTERRUPTED = 130
 
 
 def _whole(about: str) -> Any:

@@ -14,7 +14,8 @@ from ..errors import OutpaceError
 from ..version import __version__
 from .demo import demo
 from .doctor import doctor
-from .generate import INTERRUPTED, generate
+from .generate import generate
+from .interrupt import INTERRUPTED, interruptible
 from .text import visible
 
 app = typer.Typer(
@@ -25,9 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes cut the names of options short
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(short_help="Continue a prompt.")(generate)
-app.command(short_help="Watch a small model write, and check it.")(demo)
-app.command(short_help="Show what is here, and what works here.")(doctor)
+app.command(short_help="Continue a prompt.")(interruptible(generate))
+app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
+app.command(short_help="Show what is here, and what works here.")(interruptible(doctor))
 
 
 def _version(wanted: bool) -> None:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 STYLES = {"accepted": "green", "recovered": "yellow", "bonus": "bold cyan", "plain": ""}
 LEGEND = {
-    "accepted": "draft token the target agreed with",
-    "recovered": "the target's own token where it did not",
-    "bonus": "the target's extra token after a wholly accepted draft",
+    "accepted": "as drafted",
+    "recovered": "the target's instead",
+    "bonus": "the target's after a whole draft",
 }
 
 
