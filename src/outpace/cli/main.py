@@ -59,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("outpace: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as error:  # typer's answer to a broken pipe
+        if isinstance(error.__context__, OSError):
+            return _unwritable(error.__context__)
+        raise
     except OSError as error:
         return _unwritable(error)
     except Exception as error:
