@@ -90,10 +90,10 @@ class Decoder:
         clock: Clock | None = None,
     ) -> None:
         self.target = target
-        self.drafter = drafter or NoDrafter()
-        self.verifier = verifier or CoupledVerifier()
-        self.lengths = lengths or FixedLength(DEFAULT_LENGTH)
-        self.clock = clock or WallClock()
+        self.drafter = NoDrafter() if drafter is None else drafter
+        self.verifier = CoupledVerifier() if verifier is None else verifier
+        self.lengths = FixedLength(DEFAULT_LENGTH) if lengths is None else lengths
+        self.clock = WallClock() if clock is None else clock
         self.drafter.attach(target)
         self._topk = _wanted_topk(self.drafter)
 
@@ -303,7 +303,7 @@ class Decoder:
             context=context,
             sampler=sampler,
             ends=ends,
-            session=session or Session(self.target),
+            session=Session(self.target) if session is None else session,
             resumed=session is not None and len(session) > 0,
             stats=Stats(seed=chosen_seed, exact=self.exact),
         )

@@ -56,7 +56,8 @@ def _mix(x: int) -> int:
 
 def noise_key(seed: int, stream: int, t: int) -> int:
     """Return the 64-bit key of the noise row for sequence index ``t``."""
-    return _mix(((t * _G) & _MASK64) ^ _mix((seed * _G + stream * _D) & _MASK64))
+    # The finaliser maps 0 to 0, so the stream counts from one: seed 0 at t = 0 is a row like any.
+    return _mix(((t * _G) & _MASK64) ^ _mix((seed * _G + (stream + 1) * _D) & _MASK64))
 
 
 @lru_cache(maxsize=16)

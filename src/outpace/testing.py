@@ -76,6 +76,10 @@ def check_tree(tree: TokenTree, context: Context, budget: Budget) -> None:
         all(0 <= parent < node for node, parent in enumerate(parents) if node),
         "parents[i] must be a node before i",
     )
+    _need(
+        not tree.is_chain or parents == list(range(-1, len(tree) - 1)),
+        "is_chain is set on a tree that is none",
+    )
     depths = [0]
     for node in range(1, len(tree)):
         depths.append(depths[parents[node]] + 1)
@@ -84,10 +88,6 @@ def check_tree(tree: TokenTree, context: Context, budget: Budget) -> None:
         f"{len(tree) - 1} draft tokens, the budget has {budget.nodes}",
     )
     _need(max(depths) <= budget.depth, f"{max(depths)} deep, the budget has {budget.depth}")
-    _need(
-        not tree.is_chain or parents == list(range(-1, len(tree) - 1)),
-        "is_chain is set on a tree that is none",
-    )
     if tree.draw in {"iid", "without_replacement"} and len(tree) > 1:
         _need(tree.log_q is not None, f"a tree drawn as {tree.draw!r} needs log_q")
 
@@ -126,7 +126,7 @@ def check_drafter(
     Raises:
         ContractBroken: naming the rule.
     """
-    target = target or tiny_model()
+    target = tiny_model() if target is None else target
     plain = Decoder(target, NoDrafter())
     drafter = _Watched(make())
     for length in (1, 5):
@@ -141,10 +141,9 @@ def check_drafter(
                     f"plain decoding's text from token {_first(got.tokens, wanted.tokens)}",
                 )
                 drafter.reset()
-    decoder, session = Decoder(target, drafter), None
-    text = list(PROMPTS[2])
+    decoder = Decoder(target, drafter)
+    session, text = decoder.session(), list(PROMPTS[2])
     for _ in range(3):
-        session = session or decoder.session()
         wanted = plain.generate(text, max_new_tokens=16)
         got = decoder.generate(text, max_new_tokens=16, session=session)
         _need(got.tokens == wanted.tokens, "in a session the text differs from plain decoding")

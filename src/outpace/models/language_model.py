@@ -48,7 +48,9 @@ class LanguageModel:
                 "give a causal language model"
             )
         self.config: Any = config.get_text_config()
-        self._own_attention: str = config._attn_implementation
+        own = config._attn_implementation
+        # a model (or a copy of one) that came out of the loop: eager is right for every family
+        self._own_attention: str = "eager" if own == attention.NAME else own
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.vocabulary = _output_rows(model, self.config)

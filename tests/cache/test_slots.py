@@ -1,0 +1,101 @@
+"""Slots and sessions: bookkeeping."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from outpace.cache import Session, Slots
+from outpace.cache.slots import bucket
+from outpace.models.language_model import WIDTHS, width_for
+from outpace.models.tiny import tiny_model
+from outpace.types import TokenTree
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 300)), max_size=30))
+def test_no_slot_is_held_twice_and_none_is_lost(steps):
+    slots = Slots()
+    for take, keep, back in steps:
+        taken = slots.take(take)
+        assert len(set(taken)) == take
+        assert not set(taken) & set(slots.slots)
+        kept, freed = taken[:keep], taken[keep:]
+        start = len(slots)
+        slots.commit(kept, range(start, start + len(kept)))
+        slots.free(freed)
+        gone = slots.rollback(max(0, len(slots) - back))
+        assert not set(gone) & set(slots.slots)
+        assert len(set(slots.slots)) == len(slots) == len(slots.positions)
+        assert all(slot < slots.top for slot in slots.slots)
+        # every slot below the top is held or free
+        assert set(slots.take(slots.top - len(slots))) | set(slots.slots) == set(range(slots.top))
+        slots.free(set(range(slots.top)) - set(slots.slots))
+
+
+def test_a_chain_uses_its_slots_again():
+    slots = Slots()
+    slots.commit(slots.take(10), range(10))
+    for length in range(10, 60):
+        taken = slots.take(6)
+        slots.commit(taken[:1], [length])
+        slots.free(taken[1:])
+    assert slots.top == 65
+    slots.rollback(0)
+    assert slots.top == 0
+
+
+def test_buckets_and_widths():
+    assert [bucket(n) for n in (1, 128, 129, 5000)] == [128, 128, 256, 8192]
+    assert bucket(10**6) % 128 == 0
+    assert bucket(10**6) >= 10**6
+    assert [width_for(n) for n in (1, 3, 6, 64, 65, 2048)] == [1, 4, 8, 64, 128, 2048]
+    with pytest.raises(AssertionError, match="2049"):
+        width_for(WIDTHS[-1] + 1)
+
+
+def test_kv_bytes_are_those_of_the_storages():
+    model = tiny_model()
+    session = Session(model)
+    assert session.nbytes == 0
+    session.prefill([1, 2, 3])
+    # 2 layers × (keys, values) × 2 heads × (128 slots + 1 for padding) × 8 wide × 4 bytes
+    assert session.nbytes == 2 * 2 * 2 * 129 * 8 * 4
+    session.prefill(list(range(200)))
+    assert session.nbytes == 2 * 2 * 2 * 257 * 8 * 4
+
+
+def test_growing_keeps_what_is_there():
+    model = tiny_model()
+    session = Session(model)
+    session.prefill(list(range(100)))
+    session.reserve(1000)
+    logits = session.append([5])
+    own = model.stock_logits(torch.tensor([[*range(100), 5]]))[0, -1]
+    assert torch.allclose(logits, own, atol=1e-4)
+
+
+def test_padded_rows_leave_no_trace():
+    model = tiny_model()
+    session = Session(model)
+    session.prefill([1, 2, 3])
+    tree = TokenTree.chain(4, [5, 6, 7, 8])  # 5 rows run as 8
+    session.forward(tree)
+    session.commit(tree, [1, 2])
+    layer = session._cache.layers[0]
+    used = sorted(session._slots.slots)
+    assert used == [0, 1, 2, 3, 4, 5]
+    assert layer.keys[:, :, 8:128].abs().sum() == 0  # past the rows nothing was written
+    assert layer.keys[:, :, 128].abs().sum() > 0  # the slot that takes padded rows
+
+
+def test_match_prefill_and_clear():
+    session = Session(tiny_model())
+    session.prefill([1, 2, 3, 4])
+    assert session.match([1, 2, 9]) == 2
+    assert session.match([]) == 0
+    session.prefill([1, 2, 3, 4])
+    assert session.forwards == 2
+    assert len(session) == 4
+    session.clear()
+    assert len(session) == len(session.tokens) == 0

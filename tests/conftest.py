@@ -1,0 +1,48 @@
+"""Fixtures shared by the whole suite."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+# nothing in the suite may reach for the network
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import architectures
+from outpace.data import VARIABLE, checkpoint
+from outpace.models import LanguageModel, wrap
+from outpace.models.attention import use_slot_attention
+
+# Small matrices: a second thread costs more than it gives, and tests run side by side.
+torch.set_num_threads(1)
+
+
+@cache
+def _pair(name: str) -> tuple[LanguageModel, LanguageModel]:
+    model = architectures.build(name)
+    pair = []
+    for one in (model, architectures.blurred(model)):
+        language_model = wrap(one, name=name)
+        use_slot_attention(one)
+        pair.append(language_model)
+    return pair[0], pair[1]
+
+
+@pytest.fixture(scope="session")
+def pair() -> Callable[[str], tuple[LanguageModel, LanguageModel]]:
+    """From a family's name to a tiny target and a drafter that often agrees with it."""
+    return _pair
+
+
+@pytest.fixture(scope="session")
+def stories() -> Path:
+    """The folder of the real checkpoint."""
+    folder = checkpoint("TinyStories-656K")
+    if folder is None:
+        pytest.skip(f"no models/TinyStories-656K in the data folder ({VARIABLE})")
+    return folder

@@ -1,0 +1,170 @@
+"""The n-gram store and its drafter."""
+
+import pytest
+import torch
+
+from outpace import Decoder
+from outpace.drafters.ngram import NgramDrafter, NgramStore
+from outpace.errors import InvalidArgument, PromptError
+from outpace.models.tiny import tiny_model
+from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
+
+
+def store(order=3, multilevel=True, capacity=1000) -> NgramStore:
+    return NgramStore(order, multilevel=multilevel, capacity=capacity)
+
+
+def test_the_longest_context_counts_first_then_shorter_ones():
+    counts = store(4)
+    counts.learn([1, 2, 3], [9])
+    counts.learn([5, 5, 3], [8])
+    counts.learn([6, 6, 3], [8])
+    assert counts.next([1, 2, 3]) == 9
+    assert counts.next([0, 2, 3]) == 9
+    assert counts.next([0, 0, 3]) == 8  # one-token contexts are there
+    assert counts.next([3]) == 8
+    assert counts.next([4]) is None
+    assert counts.next([]) is None
+
+
+def test_one_level_knows_its_own_length_only():
+    counts = store(3, multilevel=False)
+    counts.learn([1, 2], [9])
+    assert counts.next([1, 2]) == 9
+    assert counts.next([0, 2]) is None
+    counts.learn([2], [9])
+    assert counts.next([2]) is None
+
+
+def test_the_smallest_order_learns():
+    counts = store(2)
+    counts.learn([1], [2])
+    assert counts.next([0, 1]) == 2
+
+
+def test_the_highest_count_wins_and_the_earliest_of_equals():
+    counts = store(2)
+    counts.learn([1], [5, 6, 7])
+    assert counts.next([1]) == 5
+    counts.learn([1], [7])
+    assert counts.next([1]) == 7
+
+
+def test_memory_is_bounded_and_the_unused_goes_first():
+    counts = store(2, capacity=3)
+    for context in (1, 2, 3):
+        counts.learn([context], [9])
+    assert counts.next([1]) == 9  # used: now the youngest
+    counts.learn([4], [9])
+    assert len(counts) == 3
+    assert counts.next([2]) is None
+    assert counts.next([1]) == 9
+    counts.learn([5], range(50))
+    assert len(counts) <= 3
+
+
+def test_saved_and_loaded(tmp_path):
+    one, two = NgramDrafter(3), NgramDrafter(3)
+    one.start(Context([1, 2, 3, 1, 2, 4, 1, 2, 4]))
+    one.save(tmp_path / "deep" / "store.safetensors")
+    two.load(tmp_path / "deep" / "store.safetensors")
+    assert two.keep
+    assert len(one.store) == len(two.store)
+    for before in ([1, 2], [2], [3, 1], [4], [9]):
+        assert one.store.next(before) == two.store.next(before)
+    with pytest.raises(PromptError, match="order 3, this store order 4"):
+        NgramDrafter(4).load(tmp_path / "deep" / "store.safetensors")
+    (tmp_path / "noise").write_text("no store")
+    for name in ("noise", "missing"):
+        with pytest.raises(PromptError, match="not a saved n-gram store"):
+            two.load(tmp_path / name)
+    small = NgramDrafter(3, capacity=2)
+    small.load(tmp_path / "deep" / "store.safetensors")
+    assert len(small.store) <= 2
+
+
+def test_an_empty_store_is_saved_too(tmp_path):
+    NgramDrafter().save(tmp_path / "empty")
+    drafter = NgramDrafter()
+    drafter.load(tmp_path / "empty")
+    assert len(drafter.store) == 0
+
+
+def test_drafting_stops_at_an_unknown_context():
+    drafter = NgramDrafter(3)
+    context = Context([1, 2, 3, 4, 1, 2])
+    drafter.start(context)
+    tree = drafter.propose(context, Budget.chain(5), None)
+    assert tree.lists()[0] == [2, 3, 4, 1, 2, 3]
+    assert len(drafter.propose(Context([1, 9]), Budget.chain(5), None)) == 1
+    assert len(drafter.propose(context, Budget.chain(0), None)) == 1
+    drafter.store.clear()
+    drafter.store.learn([2], [7])
+    assert drafter.propose(context, Budget.chain(5), None).lists()[0] == [2, 7]
+
+
+def observed(drafter, context, tokens, rows):
+    context.extend(tokens)
+    drafter.observe(
+        context,
+        Round(
+            index=1,
+            tree=TokenTree.chain(0),
+            verdict=Verdict([], list(tokens), []),
+            tokens=tuple(tokens),
+            kinds=("plain",) * len(tokens),
+            pieces=("",) * len(tokens),
+            times=Times(0, 0, 0, 0),
+            extras={name: torch.tensor(rows) for name in drafter.wants},
+        ),
+    )
+
+
+def test_it_learns_emitted_tokens_and_the_targets_best_beside_them():
+    drafter = NgramDrafter(2, fillers=2)
+    assert drafter.wants == {"topk:2"}
+    context = Context([1])
+    drafter.start(context)
+    observed(drafter, context, [2, 3], [[2, 7], [8, 3]])
+    assert drafter.store._counts == {(1,): {2: 2, 7: 1}, (2,): {3: 2, 8: 1}}
+    assert NgramDrafter(2, fillers=0).wants == set()
+
+
+def test_kept_or_reset_between_prompts():
+    for keep in (False, True):
+        drafter = NgramDrafter(2, keep=keep)
+        drafter.start(Context([1, 2]))
+        drafter.start(Context([3, 4]))
+        assert (drafter.store.next([1]) == 2) is keep
+        drafter.reset()
+        assert drafter.store.next([3]) is None
+
+
+def test_a_resumed_text_is_not_learnt_twice():
+    drafter = NgramDrafter(2, fillers=0)
+    context = Context([1, 2])
+    drafter.start(context)
+    observed(drafter, context, [3], [])
+    drafter.start(Context([1, 2, 3, 4]), resume=True)
+    assert drafter.store._counts == {(1,): {2: 1}, (2,): {3: 1}, (3,): {4: 1}}
+
+
+def test_fillers_come_from_the_target():
+    target = tiny_model()
+    drafter = NgramDrafter(2, fillers=3)
+    decoder = Decoder(target, drafter)
+    rounds = list(decoder.stream(range(10), max_new_tokens=30, ignore_eos=True))
+    for turn in rounds:
+        best = turn.extras["topk:3"]
+        assert best.shape == (len(turn.verdict.path) + 1, 3)
+        # greedy: what was emitted is the target's best token at every place
+        assert best[:, 0].tolist()[: len(turn.tokens)] == list(turn.tokens)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"order": 1}, "order 1"), ({"fillers": -1}, "-1 fillers"), ({"capacity": 0}, "0 counts")],
+)
+def test_values_out_of_range_are_named(settings, words):
+    with pytest.raises(InvalidArgument, match=words):
+        NgramDrafter(**settings)

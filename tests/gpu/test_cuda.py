@@ -1,0 +1,27 @@
+"""What only a GPU can show. Everything here is skipped without one."""
+
+import pytest
+import torch
+
+from outpace import Decoder
+from outpace.drafters.model import ModelDrafter
+from outpace.models.tiny import tiny_model
+from outpace.sampling import Noise, Stream
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+
+
+def test_the_noise_is_the_cpus():
+    cpu = Noise(3).gumbel(range(50), 5000, torch.device("cpu"), Stream.COUPLED)
+    gpu = Noise(3).gumbel(range(50), 5000, torch.device("cuda"), Stream.COUPLED).cpu()
+    assert torch.allclose(cpu, gpu, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.8, "top_p": 0.9}])
+def test_every_drafter_writes_plain_text_on_the_gpu(settings):
+    target = tiny_model(device="cuda")
+    request = {"max_new_tokens": 100, "ignore_eos": True, **settings}
+    wanted = Decoder(target).generate(range(20), **request)
+    for drafter in (ModelDrafter(tiny_model(device="cuda")), "ngram", "prompt-lookup"):
+        out = Decoder.from_pretrained(target, drafter=drafter).generate(range(20), **request)
+        assert out.tokens == wanted.tokens

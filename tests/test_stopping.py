@@ -1,0 +1,214 @@
+"""Ends of a text: exact at any place inside an accepted run."""
+
+import pytest
+
+from outpace import Decoder
+from outpace.drafters.model import ModelDrafter
+from outpace.drafters.prompt_lookup import PromptLookupDrafter
+from outpace.errors import InvalidArgument, PromptError
+from outpace.models.tiny import byte_tokenizer, tiny_model
+from outpace.stopping import Stopping, TextStream
+
+
+def stopping(text_prompt="", stop=(), eos=(), limit=100, room=None) -> Stopping:
+    tokenizer = byte_tokenizer()
+    prompt = tokenizer(text_prompt)["input_ids"]
+    return Stopping(frozenset(eos), tuple(stop), limit, room, TextStream(tokenizer, prompt))
+
+
+def feed(ends: Stopping, text: str):
+    """Push the bytes of ``text`` until the end; return pieces, reason and tokens taken."""
+    pieces, end, taken = [], None, 0
+    for token in byte_tokenizer()(text)["input_ids"]:
+        piece, end = ends.take(token)
+        pieces.append(piece)
+        taken += 1
+        if end:
+            break
+    return pieces, end, taken
+
+
+def test_characters_of_several_tokens_come_whole():
+    pieces, end, _ = feed(stopping("a"), "é→🎉b")
+    assert pieces == ["", "é", "", "", "→", "", "", "", "🎉", "b"]
+    assert end is None
+
+
+def test_an_unfinished_character_is_shown_at_the_end():
+    ends = stopping(limit=3)
+    pieces, end, _ = feed(ends, "a🎉")
+    assert (end, ends.text) == ("length", "a\N{REPLACEMENT CHARACTER}")
+    assert pieces[0] == "a"
+
+
+def test_bytes_that_are_no_text_do_not_hold_it_back_forever():
+    ends = stopping(limit=1000)
+    lone = byte_tokenizer()("é")["input_ids"][1]  # a continuation byte
+    for _ in range(200):
+        ends.take(lone)
+    assert ends.text.count("\N{REPLACEMENT CHARACTER}") > 100
+
+
+@pytest.mark.parametrize(
+    ("stop", "text", "shown", "taken"),
+    [
+        (["dog"], "the dog runs", "the ", 7),
+        (["dog", "the"], "the dog", "", 3),
+        (["ogo"], "gogogo", "g", 4),
+        (["aab"], "aaab", "a", 4),
+        (["é"], "caféx", "caf", 5),
+        (["xyz"], "xyxyxyz", "xyxy", 7),
+        (["b", "ab"], "ab", "", 2),
+    ],
+)
+def test_stop_strings(stop, text, shown, taken):
+    ends = stopping(stop=stop)
+    pieces, end, used = feed(ends, text)
+    assert (ends.text, end, used) == (shown, "stop", taken)
+    assert "".join(pieces) == shown
+
+
+def test_what_may_become_a_stop_string_is_held_back_and_then_shown():
+    ends = stopping(stop=["dog"])
+    pieces, end, _ = feed(ends, "do dot")
+    assert "".join(pieces) == "do dot"
+    assert pieces[:3] == ["", "", "do "]
+    assert end is None
+    last = stopping(stop=["dog"], limit=2)
+    assert feed(last, "do")[0] == ["", "do"]
+
+
+def test_the_reasons_in_order():
+    assert feed(stopping(eos=[byte_tokenizer()("x")["input_ids"][0]], limit=2), "ax")[1] == "eos"
+    assert feed(stopping(limit=2), "ab")[1] == "length"
+    assert feed(stopping(limit=9, room=2), "ab")[1] == "context"
+    assert feed(stopping(limit=2, room=2), "ab")[1] == "length"
+    ends = stopping(limit=9, room=4)
+    assert ends.remaining == 4
+    ends.take(65)
+    assert ends.remaining == 3
+
+
+# --- in the loop: the model drafts for itself, so every run of five is accepted -------------------
+
+
+@pytest.fixture(scope="module")
+def target():
+    return tiny_model(seed=3)
+
+
+@pytest.fixture(scope="module")
+def decoders(target):
+    return Decoder(target), Decoder(target, ModelDrafter(target))
+
+
+PROMPT = list(b"a story of the sea")
+
+
+def test_eos_at_every_place_of_an_accepted_run(target, decoders):
+    plain, fast = decoders
+    free = plain.generate(PROMPT, max_new_tokens=40, temperature=1.0, ignore_eos=True)
+    assert fast.generate(PROMPT, max_new_tokens=40, temperature=1.0, ignore_eos=True).tokens == (
+        free.tokens
+    )
+    config = target.model.generation_config
+    before = config.eos_token_id
+    try:
+        for place in range(1, 20):
+            # two ends, the one with the larger id first met: order in the list must not matter
+            config.eos_token_id = sorted({free.tokens[place], free.tokens[place + 7]})
+            first = min(free.tokens.index(token) for token in config.eos_token_id)
+            for decoder in decoders:
+                out = decoder.generate(PROMPT, max_new_tokens=40, temperature=1.0)
+                assert out.tokens == free.tokens[: first + 1]
+                assert out.stats.end == "eos"
+    finally:
+        config.eos_token_id = before
+
+
+def test_every_number_of_tokens(decoders):
+    plain, fast = decoders
+    whole = plain.generate(PROMPT, max_new_tokens=25, ignore_eos=True)
+    for count in range(1, 26):
+        out = fast.generate(PROMPT, max_new_tokens=count, ignore_eos=True)
+        assert out.tokens == whole.tokens[:count]
+        assert out.stats.end == "length"
+        assert out.stats.new_tokens == count
+
+
+def test_stop_strings_at_every_place_of_an_accepted_run(decoders):
+    plain = decoders[0]
+    request = {"max_new_tokens": 60, "ignore_eos": True, "temperature": 0.7}
+    text = plain.generate(PROMPT, **request).text
+    tried = 0
+    for place in range(1, 30):
+        stop = text[place : place + 2]
+        if len(stop) < 2 or "\N{REPLACEMENT CHARACTER}" in text[: place + 3]:
+            continue
+        tried += 1
+        outs = [decoder.generate(PROMPT, stop=["never", stop], **request) for decoder in decoders]
+        assert outs[0].tokens == outs[1].tokens
+        assert outs[0].text == outs[1].text == text[: text.index(stop)]
+        assert outs[1].stats.end == "stop"
+    first = plain.generate(PROMPT, **request)
+    assert first.text.startswith(text[:5])
+    assert tried or "\N{REPLACEMENT CHARACTER}" in text
+
+
+def test_the_context_fills_up_to_its_last_place():
+    small = tiny_model(seed=3, context_length=64)
+    for decoder in (
+        Decoder(small),
+        Decoder(small, ModelDrafter(small)),
+        Decoder(small, PromptLookupDrafter()),
+    ):
+        out = decoder.generate(PROMPT, max_new_tokens=500, ignore_eos=True)
+        assert len(PROMPT) + len(out.tokens) == 64
+        assert out.stats.end == "context"
+        one = decoder.generate(range(63), max_new_tokens=5, ignore_eos=True)
+        assert len(one.tokens) == 1
+
+
+def test_stop_accepts_one_string(decoders):
+    out = decoders[1].generate(PROMPT, max_new_tokens=30, stop="\x00never")
+    assert out.stats.end in {"length", "eos"}
+
+
+def test_text_is_the_pieces_of_the_stream(decoders):
+    stream = decoders[1].stream(PROMPT, max_new_tokens=50, temperature=1.0)
+    pieces = [piece for turn in stream for piece in turn.pieces]
+    assert "".join(pieces) == stream.output.text
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_bad_requests(target, decoders):
+    decoder = decoders[0]
+    cases = [
+        ("", {}, PromptError, "the prompt is empty"),
+        ([], {}, PromptError, "the prompt is empty"),
+        ([1, 999], {}, PromptError, "token id 999"),
+        (list(range(200)) * 3, {}, PromptError, "600 tokens, a tiny random model takes 512"),
+        ([1], {"max_new_tokens": 0}, InvalidArgument, "0 new tokens"),
+        ([1], {"max_new_tokens": -3}, InvalidArgument, "-3 new tokens"),
+        ([1], {"stop": [""]}, InvalidArgument, "empty stop string"),
+        ([1], {"temperature": -0.5}, InvalidArgument, "temperature -0.5"),
+        ([1], {"session": Decoder(tiny_model()).session()}, InvalidArgument, "another model"),
+        ([1], {"bad_words": [[]]}, InvalidArgument, "bad words"),
+    ]
+    for prompt, settings, error, words in cases:
+        with pytest.raises(error, match=words):
+            decoder.stream(prompt, **settings)
+    with pytest.raises(TypeError, match="temprature"):
+        decoder.generate([1], temprature=1.0)
+    bare = tiny_model()
+    bare.tokenizer = None
+    for settings, words in (
+        ({"stop": "x"}, "need a tokenizer"),
+        ({"bad_words": ["x"]}, "bad word"),
+    ):
+        with pytest.raises(InvalidArgument, match=words):
+            Decoder(bare).generate([1], **settings)
+    with pytest.raises(PromptError, match="no tokenizer"):
+        Decoder(bare).generate("text")
+    assert Decoder(bare).generate([1], max_new_tokens=3).text == ""
