@@ -197,7 +197,7 @@ def test_names(target):
         make_drafter("ngrm")
     with pytest.raises(UnknownName, match="did you mean 'coupled'"):
         Decoder.from_pretrained(target, verifier="coupld")
-    with pytest.raises(UnknownName, match="unknown lengths 'often'"):
+    with pytest.raises(UnknownName, match="unknown draft length 'often'"):
         make_lengths("often")
     with pytest.raises(InvalidArgument, match="which"):
         make_drafter("model")

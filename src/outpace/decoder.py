@@ -21,7 +21,7 @@ from .lengths.fixed import FixedLength
 from .models import LanguageModel, load
 from .output import Output, Stats
 from .sampling import Drawing, Noise, Sampler, Sampling, fresh_seed
-from .stopping import Ends, Stopping, TextStream
+from .stopping import Ends, Stopping, TextStream, check_ends
 from .types import Context, Kind, Round, Times, TokenTree, Verdict
 from .verifiers import Verifier
 from .verifiers.coupled import CoupledVerifier
@@ -274,12 +274,9 @@ class Decoder:
             bad_words=self._bad_words(bad_words),
             seed=seed,
         )
-        if max_new_tokens < 1:
-            raise InvalidArgument(f"{max_new_tokens} new tokens to make: give 1 or more")
         strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
         tokenizer = self.target.tokenizer
-        if any(not string for string in strings):
-            raise InvalidArgument("an empty stop string: leave it out")
+        check_ends(max_new_tokens, strings)
         if strings and tokenizer is None:
             raise InvalidArgument(
                 f"stop strings need a tokenizer, and {self.target.name} has none: leave them out"
@@ -408,9 +405,15 @@ def make_lengths(length: int | str | LengthController) -> LengthController:
         return length
     if isinstance(length, int):
         return FixedLength(length)
-    if length.lstrip("-").isdigit():
+    try:
         return FixedLength(int(length))
-    made: LengthController = registry.get("lengths", length)()
+    except InvalidArgument:
+        raise
+    except ValueError:  # no number: a name
+        found = registry.find("lengths", length)
+    if found is None:
+        raise UnknownName(f"{registry.unknown('lengths', length)}; or give a number of tokens")
+    made: LengthController = found()
     return made
 
 

@@ -71,6 +71,7 @@ def get(kind: str, name: str) -> Any:
 def unknown(kind: str, name: str) -> str:
     """Return the message for a name that is not registered."""
     known = names(kind)
-    near = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}: choose one of {', '.join(known)}{hint}"
+    near = get_close_matches(name.lower(), known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    what = "draft length" if kind == "lengths" else kind
+    return f"unknown {what} {name!r}{hint}: choose one of {', '.join(known)}"

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .errors import InvalidArgument
+
 
 class Ends(Protocol):
     """Decides token by token where a text ends."""
@@ -14,6 +16,14 @@ class Ends(Protocol):
 
     def take(self, token: int) -> tuple[str, str | None]:
         """Take the next token; return the text it releases and, at the end, the reason."""
+
+
+def check_ends(max_new_tokens: int, stop: Sequence[str]) -> None:
+    """Raise InvalidArgument for ends that no text can have."""
+    if max_new_tokens < 1:
+        raise InvalidArgument(f"{max_new_tokens} new tokens to make: give 1 or more")
+    if not all(stop):
+        raise InvalidArgument("an empty stop string (''): leave it out")
 
 
 class TextStream:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..data import VARIABLE, checkpoint
+from .text import whole
 
 if TYPE_CHECKING:
     from ..models import LanguageModel
@@ -20,20 +21,26 @@ PROMPTS = (
 
 def demo(
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens a text.")] = 120,
+    max_new_tokens: Annotated[
+        int, typer.Option(parser=whole, metavar="N", help="Tokens a text.")
+    ] = 120,
 ) -> int:
     """Write three texts live, then prove that they are what the model alone writes."""
-    from ..decoder import Decoder
-    from .screen import Screen, summary
+    from .screen import Screen, loading, summary
 
     screen = Screen(sys.stdout, color=color)
-    target, story = _target()
+    with loading("loading the model"):
+        from ..decoder import Decoder
+        from ..stopping import check_ends
+
+        check_ends(max_new_tokens, ())
+        target, story = _target()
+        decoder = Decoder.from_pretrained(target, drafter="ngram")
+        plain = Decoder.from_pretrained(target, drafter="none")
     say = screen.console.print
     say(story)
     if screen.colored:
         say(screen.legend())
-    decoder = Decoder.from_pretrained(target, drafter="ngram")
-    plain = Decoder.from_pretrained(target, drafter="none")
     same = 0
     for prompt, settings in PROMPTS:
         say()
@@ -42,9 +49,11 @@ def demo(
         screen.console.print(prompt, style="dim", end="")
         options = {"max_new_tokens": max_new_tokens, **settings}
         stream = decoder.stream(prompt, **options)  # type: ignore[arg-type]
-        for turn in stream:
-            screen.show(turn)
-        screen.end()
+        try:
+            for turn in stream:
+                screen.show(turn)
+        finally:
+            screen.end()
         say(summary(stream.output.stats, same_text=True), style="dim")
         alone = plain.generate(prompt, **options)  # type: ignore[arg-type]
         same += alone.tokens == stream.output.tokens

@@ -21,8 +21,11 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
     """Print versions, device and threads, and try the loop on a tiny model."""
-    facts = {**_facts(), **_device()}
-    checks = _checks()
+    from .screen import loading
+
+    with loading("trying the loop"):
+        facts = {**_facts(), **_device()}
+        checks = _checks()
     if as_json:
         print(json.dumps({"facts": facts, "checks": checks}, indent=2, ensure_ascii=False))
     else:
@@ -45,7 +48,8 @@ def _facts() -> dict[str, str]:
             facts[package] = "not installed"
     facts["system"] = f"{platform.system()} {platform.machine()}"
     facts["data"] = str(root) if root else f"none ({VARIABLE} names the folder)"
-    facts["hub"] = "off (HF_HUB_OFFLINE)" if os.environ.get("HF_HUB_OFFLINE") == "1" else "on"
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    facts["hub"] = "off (HF_HUB_OFFLINE)" if offline else "on"
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     facts["C++ compiler"] = compiler or "none"
     for kind in ("drafter", "verifier", "lengths"):
@@ -54,7 +58,10 @@ def _facts() -> dict[str, str]:
 
 
 def _device() -> dict[str, str]:
-    import torch
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return {"device": f"unknown: torch cannot be imported ({_line(error)})"}
 
     facts = {
         "processor": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
@@ -70,13 +77,16 @@ def _device() -> dict[str, str]:
 
 def _checks() -> dict[str, str]:
     """Run the loop for real on a tiny model, per dtype, against decoding without a cache."""
-    import torch
+    try:
+        import torch
 
-    from ..decoder import Decoder
-    from ..models.load import resolve_device
-    from ..models.tiny import tiny_model
-    from ..reference import decode
-    from ..sampling import Sampling
+        from ..decoder import Decoder
+        from ..models.load import resolve_device
+        from ..models.tiny import tiny_model
+        from ..reference import decode
+        from ..sampling import Sampling
+    except (ImportError, OSError) as error:
+        return {"loop": f"FAILED: {_line(error)}"}
 
     def tried(dtype: torch.dtype, temperature: float) -> str:
         target = tiny_model(dtype=dtype, device=resolve_device(None))
@@ -103,5 +113,9 @@ def _checks() -> dict[str, str]:
                 checks[f"loop, {name}, {label}"] = tried(dtype, temperature)
             except Exception as error:
                 # whatever goes wrong on this machine is the answer that was asked for
-                checks[f"loop, {name}, {label}"] = f"FAILED: {error}"
+                checks[f"loop, {name}, {label}"] = f"FAILED: {_line(error)}"
     return checks
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,60 +7,69 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PromptError
+from ..errors import InvalidArgument, PromptError
+from .interrupt import INTERRUPTED
+from .text import number, whole
 
 if TYPE_CHECKING:
     from ..decoder import Decoder, Stream
     from ..types import Round
 
-Prompt = Annotated[
-    str | None, typer.Argument(help="The text to go on from; without it, standard input is read.")
-]
+
+def _whole(about: str) -> Any:
+    return typer.Option(parser=whole, metavar="N", help=about)
+
+
+def _number(about: str) -> Any:
+    return typer.Option(parser=number, metavar="X", help=about)
+
+
+def _text(metavar: str, about: str) -> Any:
+    return typer.Option(metavar=metavar, help=about)
 
 
 def generate(
-    prompt: Prompt = None,
-    target: Annotated[str | None, typer.Option(help="Model folder or hub name.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT",
+            help="The text to go on from, in quotes; without it, standard input is read.",
+        ),
+    ] = None,
+    target: Annotated[str | None, _text("MODEL", "Model folder or hub name.")] = None,
     drafter: Annotated[
-        str, typer.Option(help="A method (none, ngram, prompt-lookup) or a model.")
+        str, _text("NAME", "A method (none, ngram, prompt-lookup), model folder or hub name.")
     ] = "prompt-lookup",
-    file: Annotated[Path | None, typer.Option(help="Read the prompt from a file.")] = None,
+    file: Annotated[str | None, _text("PATH", "Read the prompt from a file.")] = None,
     draft_length: Annotated[
-        str, typer.Option(help="Draft tokens a round, or a controller (adaptive).")
+        str, _text("N", "Draft tokens a round, or a controller (adaptive).")
     ] = "5",
-    max_new_tokens: Annotated[int, typer.Option(help="How many tokens to write at most.")] = 128,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    top_k: Annotated[int | None, typer.Option(help="Keep the k best tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Keep the best with this sum.")] = None,
-    min_p: Annotated[float | None, typer.Option(help="Drop below this share of the best.")] = None,
-    typical_p: Annotated[float | None, typer.Option(help="Locally typical sampling.")] = None,
-    repetition_penalty: Annotated[float, typer.Option(help="1 is none.")] = 1.0,
-    no_repeat_ngram_size: Annotated[int, typer.Option(help="0 is off.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the sampling noise.")] = 0,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text.")] = None,
-    ignore_eos: Annotated[bool, typer.Option(help="Go on past the end token.")] = False,
-    verifier: Annotated[str, typer.Option(help="coupled or rejection.")] = "coupled",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "bfloat16",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    max_new_tokens: Annotated[int, _whole("How many tokens to write at most.")] = 128,
+    temperature: Annotated[float, _number("0 is greedy.")] = 0.0,
+    top_k: Annotated[int | None, _whole("Keep the N best tokens.")] = None,
+    top_p: Annotated[float | None, _number("Keep the fewest best with this sum.")] = None,
+    min_p: Annotated[float | None, _number("Drop below this share of the best.")] = None,
+    typical_p: Annotated[float | None, _number("Locally typical sampling.")] = None,
+    repetition_penalty: Annotated[float, _number("1 is none.")] = 1.0,
+    no_repeat_ngram_size: Annotated[int, _whole("No N-gram twice; 0 is off.")] = 0,
+    seed: Annotated[int, _whole("Of the sampling noise.")] = 0,
+    stop: Annotated[
+        list[str] | None, _text("TEXT", "End before this text; may be given several times.")
+    ] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Go on past the end token.")
+    ] = False,
+    verifier: Annotated[str, _text("NAME", "coupled or rejection.")] = "coupled",
+    dtype: Annotated[str, _text("NAME", "float32, bfloat16 or float16.")] = "bfloat16",
+    device: Annotated[str, _text("NAME", "auto, cpu, cuda …")] = "auto",
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
     """Continue a prompt: the text the target alone would write, sooner."""
     if target is None:
-        raise PromptError("no --target: give a model folder or a hub name")
-    text = _read_prompt(prompt, file)
-    from ..decoder import Decoder
-
-    decoder = Decoder.from_pretrained(
-        target,
-        drafter=drafter,
-        draft_length=draft_length,
-        dtype=dtype,
-        device=device,
-        verifier=verifier,
-    )
-    settings: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
+        raise InvalidArgument("no --target: give a model folder or a hub name")
+    text = _read_prompt(prompt or [], file)
+    sampling: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
@@ -69,38 +78,91 @@ def generate(
         "repetition_penalty": repetition_penalty,
         "no_repeat_ngram_size": no_repeat_ngram_size,
         "seed": seed,
-        "stop": stop,
+    }
+    ends: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "stop": stop or [],
         "ignore_eos": ignore_eos,
     }
-    stream = decoder.stream(text, **settings)
+    parts: dict[str, Any] = {
+        "drafter": drafter,
+        "draft_length": draft_length,
+        "dtype": dtype,
+        "device": device,
+        "verifier": verifier,
+    }
+    decoder = _load(target, parts, sampling, ends)
+    stream = decoder.stream(text, **sampling, **ends)
     if as_json:
-        names = {"target": target, "drafter": drafter, "draft_length": draft_length}
-        names |= {"verifier": verifier, "dtype": dtype, "device": str(decoder.target.device)}
-        return _print_json(decoder, stream, {**names, **settings, "prompt": text})
+        request = {"target": target, **parts, **sampling, **ends, "prompt": text}
+        request["device"] = str(decoder.target.device)
+        return _print_json(decoder, stream, request)
     return _print_text(decoder, stream, color=color)
 
 
-def _read_prompt(prompt: str | None, file: Path | None) -> str:
-    if prompt is not None and file is not None:
-        raise PromptError("a prompt and --file: give one of them")
+def _load(
+    target: str, parts: dict[str, Any], sampling: dict[str, Any], ends: dict[str, Any]
+) -> "Decoder":
+    """Load the models, after all values are known to be good: loading may take minutes."""
+    from .screen import loading
+
+    with loading(f"loading {target}"):
+        from ..decoder import Decoder
+        from ..sampling import Sampling
+        from ..stopping import check_ends
+
+        check_ends(ends["max_new_tokens"], ends["stop"])
+        Sampling(**sampling)
+        decoder = Decoder.from_pretrained(target, **parts)
+    if decoder.target.tokenizer is None:
+        raise PromptError(
+            f"{target} has no tokenizer that can be read, so it cannot take a text: "
+            "put the model's tokenizer files (tokenizer.json) into its folder"
+        )
+    return decoder
+
+
+def _read_prompt(words: list[str], file: str | None) -> str:
+    if words and file is not None:
+        raise PromptError(f"a prompt ({words[0]!r}) and --file ({file}): give one of them")
+    if len(words) > 1:
+        raise PromptError(
+            f"{len(words)} prompts (the second is {words[1]!r}): "
+            "put quotes around a prompt of several words"
+        )
     if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PromptError(f"{file}: cannot be read as text: give a UTF-8 file") from error
-        source = f"the file {file}"
-    elif prompt is not None:
-        text, source = prompt, "the prompt"
+        text, source = _read_file(file), f"the file {file}"
+    elif words:
+        text, source = words[0], "the prompt"
     elif sys.stdin.isatty():
         raise PromptError("no prompt: give one as an argument, with --file, or on standard input")
     else:
-        try:
-            text, source = sys.stdin.read(), "standard input"
-        except UnicodeDecodeError as error:
-            raise PromptError("standard input cannot be read as text: give UTF-8") from error
+        text, source = _read_stdin(), "standard input"
     if not text:
         raise PromptError(f"{source} is empty: give some text to go on from")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        # bytes that are no UTF-8 arrive as lone surrogates, which no tokenizer takes
+        raise PromptError(f"{source} cannot be read as text: give UTF-8") from error
     return text
+
+
+def _read_file(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{name} cannot be read as text: give a UTF-8 file") from error
+    except (OSError, ValueError) as error:  # ValueError: a name no file can have
+        why = getattr(error, "strerror", None) or str(error)
+        raise PromptError(f"--file {name}: {why}: give a text file that can be read") from error
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise PromptError("standard input cannot be read as text: give UTF-8") from error
 
 
 def _print_text(decoder: "Decoder", stream: "Stream", *, color: bool) -> int:
@@ -116,10 +178,10 @@ def _print_text(decoder: "Decoder", stream: "Stream", *, color: bool) -> int:
     screen.end()
     stats = stream.output.stats
     line = summary(stats, same_text=decoder.verifier.same_text, interrupted=interrupted)
-    if screen.colored and stats.drafted:
+    if screen.colored and notes.colored and stats.drafted:
         notes.console.print(notes.legend())
     notes.console.print(line)
-    return 130 if interrupted else 0
+    return INTERRUPTED if interrupted else 0
 
 
 def _print_json(decoder: "Decoder", stream: "Stream", request: dict[str, Any]) -> int:
@@ -129,19 +191,24 @@ def _print_json(decoder: "Decoder", stream: "Stream", request: dict[str, Any]) -
     turns: list[Round] = []
     interrupted = False
     try:
-        turns.extend(stream)
+        for turn in stream:
+            turns.append(turn)  # noqa: PERF402 - what was written before Ctrl-C is kept
     except KeyboardInterrupt:
         interrupted = True
     output = stream.output
+    stats = output.stats.as_dict()
+    if interrupted:
+        stats["end"] = "interrupted"
     record = {
         "outpace": __version__,
         "request": request,
         "text": output.text,
         "tokens": output.tokens,
         "emitted": kinds_and_pieces(turns),
-        "stats": output.stats.as_dict(),
+        "stats": stats,
         "same_text": decoder.verifier.same_text,
         "interrupted": interrupted,
     }
-    print(json.dumps(record, ensure_ascii=False))
-    return 130 if interrupted else 0
+    readable = (sys.stdout.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+    print(json.dumps(record, ensure_ascii=not readable))
+    return INTERRUPTED if interrupted else 0

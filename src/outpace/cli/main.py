@@ -1,7 +1,11 @@
 """Commands, and how their failures are told: one line, exit code 2."""
 
+import contextlib
+import errno
+import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -11,20 +15,20 @@ from ..version import __version__
 from .demo import demo
 from .doctor import doctor
 from .generate import generate
-
-INTERRUPTED = 130
+from .interrupt import INTERRUPTED, interruptible
+from .text import visible
 
 app = typer.Typer(
     name="outpace",
     help="Decode any Hugging Face causal language model faster, with the same output.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes cut the names of options short
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(generate)
-app.command()(demo)
-app.command()(doctor)
+app.command(short_help="Continue a prompt.")(interruptible(generate))
+app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
+app.command(short_help="Show what is here, and what works here.")(interruptible(doctor))
 
 
 def _version(wanted: bool) -> None:
@@ -44,28 +48,57 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; the arguments default to the process's."""
+    if arguments is None:
+        _prepare_process()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(given, standalone_mode=False)
+        code = app(given or ["--help"], standalone_mode=False, prog_name="outpace")
+        sys.stdout.flush()  # not at exit, where a reader that has gone is no longer caught
     except OutpaceError as error:
         return _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         print("outpace: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # the reader has gone (| head); keep Python from complaining once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as error:  # typer's answer to a broken pipe
+        if isinstance(error.__context__, OSError):
+            return _unwritable(error.__context__)
+        raise
+    except OSError as error:
+        return _unwritable(error)
     except Exception as error:
         message = getattr(error, "format_message", None)  # a command line that cannot be read
         if message is None:
             raise
-        if not message():  # no command at all: the help is printed already
-            return 2
-        return _fail(f"{message().rstrip('.')} (outpace --help lists commands and options)")
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "outpace"
+        return _fail(f"{message().rstrip('.')} ({where} --help says more)")
+    if not given:
+        return 2
     return code if isinstance(code, int) else 0
 
 
+def _prepare_process() -> None:
+    """Set what belongs to the whole process, so only where it is ours: encodings and warnings."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for variable in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(variable, "error")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a character the terminal lacks is no failure
+
+
 def _fail(message: str) -> int:
-    print("outpace: " + " ".join(message.split()), file=sys.stderr)
+    print("outpace: " + visible(" ".join(message.split())), file=sys.stderr)
     return 2
+
+
+def _unwritable(error: OSError) -> int:
+    """Standard output is full, or its reader has gone (``| head``), which is no failure."""
+    with contextlib.suppress(OSError):  # keep Python from complaining once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
+        return 0
+    return _fail(f"{error}: check the disk and where the output goes")

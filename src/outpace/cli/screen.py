@@ -1,19 +1,24 @@
 """What rounds look like on a terminal."""
 
-from collections.abc import Iterable
-from typing import IO
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from ..output import Stats
-from ..types import Round
+from .text import visible
+
+if TYPE_CHECKING:
+    from ..output import Stats
+    from ..types import Round
 
 STYLES = {"accepted": "green", "recovered": "yellow", "bonus": "bold cyan", "plain": ""}
 LEGEND = {
-    "accepted": "draft token the target agreed with",
-    "recovered": "the target's own token where it did not",
-    "bonus": "the target's extra token after a wholly accepted draft",
+    "accepted": "as drafted",
+    "recovered": "the target's instead",
+    "bonus": "the target's after a whole draft",
 }
 
 
@@ -22,25 +27,38 @@ class Screen:
 
     Args:
         file: where to write.
-        color: False for plain text in any case; None lets the terminal decide.
+        color: False for plain text in any case; True lets the terminal decide.
+
+    Attributes:
+        terminal: someone looks at it.
+        colored: it is a terminal with colours, and they are wanted.
     """
 
-    def __init__(self, file: IO[str], *, color: bool | None = None) -> None:
+    def __init__(self, file: IO[str], *, color: bool = True) -> None:
         self.console = Console(
-            file=file, highlight=False, no_color=color is False, soft_wrap=True, markup=False
+            file=file,
+            highlight=False,
+            # None leaves it to NO_COLOR
+            no_color=None if color else True,
+            soft_wrap=True,
+            markup=False,
         )
-        self.colored = color is not False and self.console.is_terminal
+        self.terminal = self.console.is_terminal
+        self.colored = (
+            self.terminal and not self.console.no_color and self.console.color_system is not None
+        )
         self._file = file
 
-    def show(self, turn: Round) -> None:
+    def show(self, turn: "Round") -> None:
         """Write the text of a round."""
-        if not self.colored:
-            # as it is: a console would drop control characters and expand tabs
-            self._file.write(turn.text)
+        if not self.terminal:
+            self._file.write(turn.text)  # as it is, to the byte
+        elif not self.colored:
+            self._file.write(visible(turn.text))
         else:
             text = Text(end="")
             for piece, kind in zip(turn.pieces, turn.kinds, strict=True):
-                text.append(piece, STYLES[kind])
+                text.append(visible(piece), STYLES[kind])
             self.console.print(text, end="")
         self._file.flush()
 
@@ -59,8 +77,21 @@ class Screen:
         return text
 
 
-def summary(stats: Stats, *, same_text: bool, interrupted: bool = False) -> str:
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Show a sign of life on standard error while something takes long, if it is a terminal."""
+    screen = Screen(sys.stderr)
+    if not screen.colored:
+        yield
+        return
+    with screen.console.status(Text(visible(what), "dim")):
+        yield
+
+
+def summary(stats: "Stats", *, same_text: bool, interrupted: bool = False) -> str:
     """Return one line about a finished request."""
+    if not stats.new_tokens:
+        return "0 tokens · interrupted"
     parts = [
         f"{stats.new_tokens} tokens in {stats.total:.2f} s",
         f"{stats.tokens_per_second:.1f} tokens/s",
@@ -83,7 +114,7 @@ def _promise(exact: bool, same_text: bool) -> str:
     return "exact: the same text" if same_text else "exact: the same law"
 
 
-def kinds_and_pieces(rounds: Iterable[Round]) -> list[dict[str, object]]:
+def kinds_and_pieces(rounds: Iterable["Round"]) -> list[dict[str, object]]:
     """Return every emitted token with its kind and text, for JSON."""
     return [
         {"token": token, "kind": kind, "text": piece, "round": turn.index}

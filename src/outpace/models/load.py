@@ -1,5 +1,6 @@
 """Models by folder or hub name: dtype, device, tokenizer, and errors a person can act on."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -50,7 +51,7 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).item()  # a device without memory (meta) cannot do this
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         remedy = "give cpu" + (", cuda or cuda:N" if torch.cuda.is_available() else "")
         raise InvalidArgument(f"device {str(name)!r} cannot be used here: {remedy}") from error
@@ -78,18 +79,15 @@ def load(
     chosen, place = resolve_dtype(dtype), resolve_device(device)
     source = _source(name)
     try:
-        config = AutoConfig.from_pretrained(source)
+        with _quiet():
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise ModelNotFound(_not_found(source, error)) from error
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModel(
             f"{source} is an encoder-decoder ({config.model_type}): give a causal language model"
         )
-    try:
-        with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=chosen)
-    except Exception as error:
-        raise ModelNotFound(f"{source}: the model cannot be loaded: {_line(error)}") from error
+    model = _weights(source, chosen)
     cast(Any, model).to(place).eval()
     language_model = wrap(model, _tokenizer(source), name=str(source))
     use_slot_attention(model)
@@ -109,20 +107,50 @@ def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = ""
     return language_model
 
 
+def _weights(source: str, dtype: torch.dtype) -> PreTrainedModel:
+    """Load the weights; refuse a checkpoint that leaves some of the model at random values."""
+    try:
+        with _quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise ModelNotFound(
+            f"{source}: the model cannot be loaded: {_line(error)}: "
+            "give the complete folder of a causal language model, config.json and weights"
+        ) from error
+    model, found = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    lost = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
+    if lost:
+        raise UnsupportedModel(
+            f"{source}: the weights do not fit config.json: {len(lost)} tensors are missing or "
+            f"have another shape ({min(lost)} is one): give the complete folder of one model"
+        )
+    return model
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bars out of a stream of text."""
-    shown = hf_logging.is_progress_bar_enabled()
+    """Keep transformers' progress bars and reports out of a stream of text."""
+    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity(max(verbosity, logging.ERROR))
     try:
         yield
     finally:
+        hf_logging.set_verbosity(verbosity)
         if shown:
             hf_logging.enable_progress_bar()
 
 
 def _source(name: str | os.PathLike[str]) -> str:
     text = os.fspath(name)
+    if not text.strip():
+        raise ModelNotFound("an empty model name: give a model folder or a hub name (org/name)")
     folder = Path(text).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -139,7 +167,10 @@ def _source(name: str | os.PathLike[str]) -> str:
 
 def _not_found(source: str, error: Exception) -> str:
     if Path(source).is_dir():
-        return f"{source}: the configuration cannot be read: {_line(error)}"
+        return (
+            f"{source}: the configuration cannot be read: {_line(error)}: check config.json, and "
+            "that this version of transformers knows the model"
+        )
     offline = os.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}
     why = "the hub is switched off (HF_HUB_OFFLINE) and its cache" if offline else "the hub"
     return f"{source}: no such folder, and {why} does not give it: check the name"
@@ -147,11 +178,14 @@ def _not_found(source: str, error: Exception) -> str:
 
 def _tokenizer(source: str) -> Any | None:
     try:
-        return AutoTokenizer.from_pretrained(source)
+        with _quiet():
+            return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception:
         # A model without a tokenizer still decodes lists of ids; text is refused later, by name.
         return None
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first sentence of an error."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.partition(". ")[0].rstrip(" .")
