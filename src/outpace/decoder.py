@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TypedDict, Unpack
 
 import torch
@@ -129,9 +130,11 @@ class Decoder:
             registry.get("verifier", verifier)() if isinstance(verifier, str) else verifier
         )
         if not isinstance(drafter, Drafter):
-            drafter = make_drafter(drafter, dtype=dtype, device=device)
+            check_drafter_name(drafter)
         if not isinstance(target, LanguageModel):
             target = load(target, dtype=dtype, device=device)
+        if not isinstance(drafter, Drafter):
+            drafter = make_drafter(drafter, dtype=dtype, device=device)
         return cls(target, drafter, verifier=chosen, lengths=lengths, clock=clock)
 
     @property
@@ -430,10 +433,7 @@ def make_drafter(
         ModelError: the model cannot be used.
     """
     text = os.fspath(name)
-    if text == "model":
-        raise InvalidArgument(
-            "drafter 'model' needs to know which: give the drafter's folder or hub name"
-        )
+    check_drafter_name(text)
     found = registry.find("drafter", text)
     if found is not None:
         made: Drafter = found()
@@ -446,6 +446,22 @@ def make_drafter(
         if os.sep in text or os.path.exists(text):
             raise
         raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder") from error
+
+
+def check_drafter_name(name: str | os.PathLike[str]) -> None:
+    """Refuse what cannot be a drafter's name, before anything is loaded or looked up.
+
+    Raises:
+        InvalidArgument: the name of a kind that needs a model, or a misspelt method.
+    """
+    text = os.fspath(name)
+    if text == "model":
+        raise InvalidArgument(
+            "drafter 'model' needs to know which: give the drafter's folder or hub name"
+        )
+    near = get_close_matches(text.lower(), registry.names("drafter"), n=1, cutoff=0.75)
+    if near and near[0] != text and not os.path.exists(text):
+        raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder")
 
 
 def _wanted_topk(drafter: Drafter) -> dict[str, int]:

@@ -1,6 +1,9 @@
 """``outpace demo``: a real checkpoint writes through the loop, in colour, and is checked."""
 
+import contextlib
+import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,8 +62,19 @@ def demo(
         same += alone.tokens == stream.output.tokens
     say()
     say(f"{same} of {len(PROMPTS)} texts are, token for token, what the model writes alone.")
-    say('Next: outpace generate "Once upon a time" --target FOLDER, outpace doctor, docs/.')
+    command = _command()
+    say(f'Next: {command} generate "Once upon a time" --target FOLDER, {command} doctor, docs/.')
     return 0 if same == len(PROMPTS) else 1
+
+
+def _command() -> str:
+    """Return how to call the command line from here."""
+    installed = Path(sys.executable).with_name("outpace")
+    if shutil.which("outpace") or not installed.exists():
+        return "outpace"
+    with contextlib.suppress(ValueError):
+        return str(installed.relative_to(Path.cwd()))
+    return str(installed)
 
 
 def _target() -> tuple["LanguageModel", str]:

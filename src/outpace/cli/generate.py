@@ -33,7 +33,8 @@ def generate(
         list[str] | None,
         typer.Argument(
             metavar="PROMPT",
-            help="The text to go on from, in quotes; without it, standard input is read.",
+            help="The text to go on from, in quotes; without it, standard input is read. One line "
+            "end at the end of a file or of standard input is dropped.",
         ),
     ] = None,
     target: Annotated[str | None, _text("MODEL", "Model folder or hub name.")] = None,
@@ -150,7 +151,7 @@ def _read_prompt(words: list[str], file: str | None) -> str:
 
 def _read_file(name: str) -> str:
     try:
-        return Path(name).read_text(encoding="utf-8-sig")
+        return _without_last_newline(Path(name).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise PromptError(f"{name} cannot be read as text: give a UTF-8 file") from error
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
@@ -160,9 +161,14 @@ def _read_file(name: str) -> str:
 
 def _read_stdin() -> str:
     try:
-        return sys.stdin.read()
+        return _without_last_newline(sys.stdin.read())
     except UnicodeDecodeError as error:
         raise PromptError("standard input cannot be read as text: give UTF-8") from error
+
+
+def _without_last_newline(text: str) -> str:
+    """The end of the last line belongs to the file (or to echo), not to the prompt."""
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _print_text(decoder: "Decoder", stream: "Stream", *, color: bool) -> int:

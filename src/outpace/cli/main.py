@@ -66,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _unwritable(error)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch here
+            return _fail(
+                "the device ran out of memory: give --device cpu, a smaller model or prompt, or "
+                "fewer --max-new-tokens"
+            )
         message = getattr(error, "format_message", None)  # a command line that cannot be read
         if message is None:
             raise

@@ -4,17 +4,15 @@ Keys and values come as views of the slot cache, the mask is additive and always
 heads that share a key head are packed into rows, so keys and values are never repeated.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.utils import logging as hf_logging
 
 from ..errors import UnsupportedModel
+from .quiet import quiet
 
 NAME = "outpace"
 
@@ -114,17 +112,6 @@ def _explicit(
     return weights.to(value.dtype) @ value
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' warnings out of the terminal for a while."""
-    before = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(before)
-
-
 AttentionInterface.register(NAME, slot_attention)
 
 
@@ -134,7 +121,7 @@ def use_slot_attention(model: PreTrainedModel) -> None:
     Raises:
         UnsupportedModel: the model keeps its own attention whatever it is told.
     """
-    with quiet():  # what transformers warns of here is refused below, in our own words
+    with quiet():  # what it warns of is refused below
         model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:
         raise UnsupportedModel(

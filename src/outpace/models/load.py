@@ -1,21 +1,19 @@
 """Models by folder or hub name: dtype, device, tokenizer, and errors a person can act on."""
 
-import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as hf_logging
 
 from ..errors import InvalidArgument, ModelNotFound, UnknownName, UnsupportedModel
 from .attention import use_slot_attention
 from .language_model import LanguageModel
 from .probe import probe
+from .quiet import quiet
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -79,7 +77,7 @@ def load(
     chosen, place = resolve_dtype(dtype), resolve_device(device)
     source = _source(name)
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise ModelNotFound(_not_found(source, error)) from error
@@ -110,7 +108,7 @@ def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = ""
 def _weights(source: str, dtype: torch.dtype) -> PreTrainedModel:
     """Load the weights; refuse a checkpoint that leaves some of the model at random values."""
     try:
-        with _quiet():
+        with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 dtype=dtype,
@@ -131,20 +129,6 @@ def _weights(source: str, dtype: torch.dtype) -> PreTrainedModel:
             f"have another shape ({min(lost)} is one): give the complete folder of one model"
         )
     return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bars and reports out of a stream of text."""
-    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
-    hf_logging.disable_progress_bar()
-    hf_logging.set_verbosity(max(verbosity, logging.ERROR))
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if shown:
-            hf_logging.enable_progress_bar()
 
 
 def _source(name: str | os.PathLike[str]) -> str:
@@ -178,7 +162,7 @@ def _not_found(source: str, error: Exception) -> str:
 
 def _tokenizer(source: str) -> Any | None:
     try:
-        with _quiet():
+        with quiet():
             return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception:
         # A model without a tokenizer still decodes lists of ids; text is refused later, by name.
