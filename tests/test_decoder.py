@@ -257,3 +257,13 @@ def test_the_public_names_are_true():
     with pytest.raises(AttributeError, match="nothing"):
         outpace.nothing  # noqa: B018
     assert testing.tiny_model is tiny_model
+
+
+def test_a_misspelt_method_asks_nobody(target, monkeypatch):
+    def asked(*args, **kwargs):
+        raise AssertionError("a misspelt name was looked up")
+
+    monkeypatch.setattr("outpace.decoder.load", asked)
+    for name in ("ngrm", "Prompt-Lookup", "non", "prompt_lookup"):
+        with pytest.raises(UnknownName, match="did you mean"):
+            Decoder.from_pretrained("org/target", drafter=name)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commandline import PROMPT, Piped, Ran, Run, Terminal
 
 from outpace import Decoder
@@ -357,3 +358,27 @@ def test_failure_of_ours_shows_where_it_is(generate: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(Decoder, "from_pretrained", broken)
     with pytest.raises(ZeroDivisionError):
         generate(PROMPT)
+
+
+def test_one_line_end_of_a_file_or_of_standard_input_is_dropped(
+    generate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = generate(PROMPT).out
+    for text, same in ((PROMPT + "\n", True), (PROMPT + "\r\n", True), (PROMPT + "\n\n", False)):
+        (tmp_path / "prompt.txt").write_bytes(text.encode())
+        assert (generate("--file", tmp_path / "prompt.txt").out == wanted) is same
+        monkeypatch.setattr("sys.stdin", Piped(text))
+        assert (generate().out == wanted) is same
+
+
+def test_memory_that_does_not_suffice_is_one_line(
+    generate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\n20 GiB")
+
+    monkeypatch.setattr("outpace.models.LanguageModel.forward", full)
+    ran = generate(PROMPT)
+    assert (ran.code, ran.out) == (2, "")
+    assert "ran out of memory: give --device cpu" in ran.err
+    assert len(ran.err.splitlines()) == 1

@@ -28,6 +28,8 @@ def probe(model: LanguageModel) -> None:
         plain = _plain(model, tokens)
         with model.attached():
             ours = _tree(model, tokens, slots)
+    except torch.OutOfMemoryError:
+        raise  # this says nothing about the model
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{_label(model)}: {error}") from error
     except Exception as error:
