@@ -89,6 +89,20 @@ def test_padded_rows_leave_no_trace():
     assert layer.keys[:, :, 128].abs().sum() > 0  # the slot that takes padded rows
 
 
+def test_a_round_that_never_ended_gives_its_slots_back():
+    model = tiny_model()
+    for leave in (lambda s: s.abandon(), lambda s: s.clear(), lambda s: s.rollback(10)):
+        session = Session(model)
+        session.prefill(list(range(80)))
+        session.forward(TokenTree.chain(1, [2, 3, 4]))
+        leave(session)
+        session.prefill([*range(40), 9])
+        slots = session._slots
+        assert len(set(slots.slots)) == len(slots) == 41
+        taken = slots.take(60)
+        assert len({*taken, *slots.slots}) == 101
+
+
 def test_match_prefill_and_clear():
     session = Session(tiny_model())
     session.prefill([1, 2, 3, 4])

@@ -54,7 +54,8 @@ class Session:
         self.rollback(0)
 
     def rollback(self, length: int) -> None:
-        """Forget all tokens past the first ``length``."""
+        """Forget all tokens past the first ``length``, and a round that never came to its end."""
+        self.abandon()
         if length < len(self._slots):
             gone = self._slots.rollback(length)
             del self.tokens[length:]
@@ -76,7 +77,6 @@ class Session:
             tokens: the whole sequence.
             room: how many more slots will be needed.
         """
-        self.abandon()
         self.reserve(len(tokens) + room)
         # the last token is always computed: its logits are wanted
         self.rollback(min(self.match(tokens), len(tokens) - 1))
