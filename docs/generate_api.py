@@ -17,22 +17,10 @@ SOURCE = DOCS.parent / "src"
 PAGE = DOCS / "api.md"
 LINE = 96
 
-MODULES = (
-    "outpace",
-    "outpace.errors",
-    "outpace.types",
-    "outpace.decoder",
-    "outpace.drafters",
-    "outpace.drafters.none",
-    "outpace.drafters.model",
-    "outpace.drafters.ngram",
-    "outpace.drafters.prompt_lookup",
-    "outpace.verifiers",
-    "outpace.verifiers.coupled",
-    "outpace.verifiers.rejection",
-    "outpace.lengths",
-    "outpace.lengths.fixed",
-    "outpace.lengths.adaptive",
+# A method added to one of these packages is listed without a line here.
+METHODS = ("drafters", "verifiers", "lengths")
+BEFORE = ("outpace", "outpace.errors", "outpace.types", "outpace.decoder")
+AFTER = (
     "outpace.cache",
     "outpace.models",
     "outpace.models.probe",
@@ -45,6 +33,24 @@ MODULES = (
     "outpace.data",
     "outpace.testing",
 )
+
+
+def modules() -> list[str]:
+    """Return the modules of the page, in order."""
+    methods = [
+        name
+        for package in METHODS
+        for name in (
+            f"outpace.{package}",
+            *(
+                f"outpace.{package}.{file.stem}"
+                for file in sorted((SOURCE / "outpace" / package).glob("*.py"))
+                if file.stem not in {"__init__", "base"}
+            ),
+        )
+    ]
+    return [*BEFORE, *methods, *AFTER]
+
 
 INTRODUCTION = """\
 # API reference
@@ -80,8 +86,8 @@ def render() -> str:
     """Return the whole page."""
     package = griffe.load("outpace", search_paths=[SOURCE], allow_inspection=False)
     described: dict[str, str] = {}  # where an object is defined → its heading
-    chapters = [list(_chapter(_find(package, name), name, described)) for name in MODULES]
-    contents = "\n".join(f"- {_link(name)}" for name in MODULES)
+    chapters = [list(_chapter(_find(package, name), name, described)) for name in modules()]
+    contents = "\n".join(f"- {_link(name)}" for name in modules())
     parts = [INTRODUCTION, contents, *(block for chapter in chapters for block in chapter)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
