@@ -8,7 +8,7 @@ import torch
 import outpace
 from outpace import Decoder, testing
 from outpace.cache import Session
-from outpace.decoder import make_drafter, make_lengths
+from outpace.compose import make_drafter, make_lengths
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.none import NoDrafter
 from outpace.drafters.prompt_lookup import PromptLookupDrafter
@@ -263,7 +263,7 @@ def test_a_misspelt_method_asks_nobody(target, monkeypatch):
     def asked(*args, **kwargs):
         raise AssertionError("a misspelt name was looked up")
 
-    monkeypatch.setattr("outpace.decoder.load", asked)
+    monkeypatch.setattr("outpace.compose.load", asked)
     for name in ("ngrm", "Prompt-Lookup", "non", "prompt_lookup"):
         with pytest.raises(UnknownName, match="did you mean"):
             Decoder.from_pretrained("org/target", drafter=name)

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from .cache import Session
-from .decoder import DEFAULT_LENGTH, Decoder, Request, make_lengths
+from .compose import make_lengths
+from .decoder import DEFAULT_LENGTH, Decoder
 from .drafters import Drafter
 from .errors import InvalidArgument
 from .lengths import LengthController
 from .models import wrap
 from .output import Output, Stats
+from .request import Request
 from .sampling import Noise, Sampler
 from .types import Context, Round
 from .verifiers import Verifier

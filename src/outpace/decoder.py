@@ -3,68 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import TypedDict, Unpack
+from collections.abc import Iterator
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from . import registry
 from .cache import Session
 from .clock import Clock, WallClock
+from .compose import check_drafter_name, make_drafter, make_lengths, make_verifier
 from .drafters import Drafter
 from .drafters.none import NoDrafter
-from .errors import InvalidArgument, ModelNotFound, PromptError, UnknownName
+from .errors import InvalidArgument
 from .lengths import LengthController
 from .lengths.fixed import FixedLength
 from .models import LanguageModel, load
-from .output import Output, Stats
-from .sampling import Drawing, Noise, Sampler, Sampling, fresh_seed
-from .stopping import Ends, Stopping, TextStream, check_ends
-from .types import Context, Kind, Round, Times, TokenTree, Verdict
+from .output import Output
+from .request import Prompt, Request, Settings, prepare
+from .sampling import Drawing
+from .stopping import Ends
+from .types import Kind, Round, Times, TokenTree, Verdict
 from .verifiers import Verifier
 from .verifiers.coupled import CoupledVerifier
 
-Prompt = str | Sequence[int]
 DEFAULT_LENGTH = 5
 WIDEST = 64
 """Nodes of the largest tree a round may have, root included."""
-
-
-class Settings(TypedDict, total=False):
-    """Settings of a request; all have defaults.
-
-    Attributes:
-        max_new_tokens: how many tokens to write at most (128).
-        temperature: 0 is greedy, the default.
-        top_k: keep the k best tokens.
-        top_p: keep the fewest best tokens whose probabilities reach this sum.
-        min_p: drop tokens less probable than this share of the best one.
-        typical_p: locally typical sampling (arXiv 2202.00666).
-        repetition_penalty: over prompt and output; 1 is none.
-        no_repeat_ngram_size: no n-gram of this size twice; 0 is off.
-        bad_words: texts or token sequences that must not appear.
-        seed: of the noise (0); None draws one, recorded in ``stats.seed``.
-        stop: a string or strings that end the text, which is cut before them.
-        ignore_eos: go on past EOS, as benchmarks do.
-        session: keeps keys and values between requests (:meth:`Decoder.session`).
-    """
-
-    max_new_tokens: int
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    typical_p: float | None
-    repetition_penalty: float
-    no_repeat_ngram_size: int
-    bad_words: Sequence[str | Sequence[int]]
-    seed: int | None
-    stop: str | Sequence[str] | None
-    ignore_eos: bool
-    session: Session | None
 
 
 class Decoder:
@@ -126,9 +90,7 @@ class Decoder:
             OutpaceError: a name, value or model that cannot be used; the message says which.
         """
         lengths = make_lengths(draft_length)
-        chosen: Verifier = (
-            registry.get("verifier", verifier)() if isinstance(verifier, str) else verifier
-        )
+        chosen = make_verifier(verifier)
         if not isinstance(drafter, Drafter):
             check_drafter_name(drafter)
         if not isinstance(target, LanguageModel):
@@ -172,7 +134,7 @@ class Decoder:
             OutpaceError: a value or prompt that cannot be used (at once, not at the first round).
         """
         began = self.clock.read()
-        request = self._request(prompt, began, **settings)
+        request = prepare(self.target, prompt, began=began, exact=self.exact, **settings)
         return Stream(request, self.run(request))
 
     def run(self, request: Request) -> Iterator[Round]:
@@ -246,134 +208,6 @@ class Decoder:
         best = torch.topk(rows, min(max(self._topk.values()), rows.shape[-1]), dim=-1).indices
         return {name: best[:, :k] for name, k in self._topk.items()}
 
-    def _request(
-        self,
-        prompt: Prompt,
-        began: float,
-        *,
-        max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        typical_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        no_repeat_ngram_size: int = 0,
-        bad_words: Sequence[str | Sequence[int]] = (),
-        seed: int | None = 0,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool = False,
-        session: Session | None = None,
-    ) -> Request:
-        """Check everything, tokenise, and prepare what the loop needs. Defaults live here."""
-        sampling = Sampling(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            repetition_penalty=repetition_penalty,
-            no_repeat_ngram_size=no_repeat_ngram_size,
-            bad_words=self._bad_words(bad_words),
-            seed=seed,
-        )
-        strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
-        tokenizer = self.target.tokenizer
-        check_ends(max_new_tokens, strings)
-        if strings and tokenizer is None:
-            raise InvalidArgument(
-                f"stop strings need a tokenizer, and {self.target.name} has none: leave them out"
-            )
-        tokens = self._tokens(prompt)
-        context = Context(tokens, self.target.device)
-        limit = self.target.context_length
-        ends = Stopping(
-            eos=frozenset() if ignore_eos else self.target.eos_ids,
-            stop=strings,
-            max_new_tokens=max_new_tokens,
-            room=None if limit is None else limit - len(tokens),
-            stream=None if tokenizer is None else TextStream(tokenizer, tokens),
-        )
-        chosen_seed = fresh_seed() if seed is None else seed
-        sampler = Sampler(
-            context, sampling.processors(), greedy=sampling.greedy, noise=Noise(chosen_seed)
-        )
-        if session is not None and session.model is not self.target:
-            raise InvalidArgument("the session belongs to another model: make one with .session()")
-        return Request(
-            began=began,
-            context=context,
-            sampler=sampler,
-            ends=ends,
-            session=Session(self.target) if session is None else session,
-            resumed=session is not None and len(session) > 0,
-            stats=Stats(seed=chosen_seed, exact=self.exact),
-        )
-
-    def _tokens(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            if self.target.tokenizer is None:
-                raise PromptError(
-                    f"{self.target.name} has no tokenizer: give the prompt as a list of token ids"
-                )
-            tokens = list(self.target.tokenizer(prompt)["input_ids"]) if prompt else []
-        else:
-            tokens = [int(token) for token in prompt]
-        if not tokens:
-            raise PromptError("the prompt is empty: give some text to go on from")
-        wrong = [token for token in tokens if not 0 <= token < self.target.vocabulary]
-        if wrong:
-            raise PromptError(
-                f"token id {wrong[0]} in the prompt: {self.target.name} has ids 0 to "
-                f"{self.target.vocabulary - 1}"
-            )
-        limit = self.target.context_length
-        if limit is not None and len(tokens) >= limit:
-            raise PromptError(
-                f"the prompt has {len(tokens)} tokens, {self.target.name} takes {limit} with the "
-                "new ones: shorten the prompt"
-            )
-        return tokens
-
-    def _bad_words(self, words: Sequence[str | Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-        """Token sequences to ban; a text is banned with and without a space before it."""
-        banned: list[tuple[int, ...]] = []
-        for word in [words] if isinstance(words, str) else words:
-            if not isinstance(word, str):
-                banned.append(tuple(word))
-                continue
-            if self.target.tokenizer is None:
-                raise InvalidArgument(
-                    f"bad word {word!r}: {self.target.name} has no tokenizer: give token ids"
-                )
-            for text in (word, " " + word):
-                ids = self.target.tokenizer(text, add_special_tokens=False)["input_ids"]
-                banned.append(tuple(ids))
-        return tuple(dict.fromkeys(banned))
-
-
-@dataclass(slots=True)
-class Request:
-    """One text to write, checked and ready for the loop.
-
-    Attributes:
-        began: when it was asked for, on the decoder's clock.
-        context: prompt and output.
-        sampler: the law of the next token.
-        ends: where the text ends.
-        session: the target's keys and values.
-        resumed: the session held something before.
-        stats: figures, filled as rounds finish.
-    """
-
-    began: float
-    context: Context
-    sampler: Sampler
-    ends: Ends
-    session: Session
-    resumed: bool
-    stats: Stats
-
 
 class Stream:
     """The rounds of one text; made by :meth:`Decoder.stream`."""
@@ -396,72 +230,6 @@ class Stream:
         """What is written so far; the whole output after the last round."""
         request = self._request
         return Output("".join(self._pieces), request.context.output, request.stats)
-
-
-def make_lengths(length: int | str | LengthController) -> LengthController:
-    """Return a length controller from a number, a name, or one.
-
-    Raises:
-        InvalidArgument: a number out of range, or an unknown name.
-    """
-    if isinstance(length, LengthController):
-        return length
-    if isinstance(length, int):
-        return FixedLength(length)
-    try:
-        return FixedLength(int(length))
-    except InvalidArgument:
-        raise
-    except ValueError:  # no number: a name
-        found = registry.find("lengths", length)
-    if found is None:
-        raise UnknownName(f"{registry.unknown('lengths', length)}; or give a number of tokens")
-    made: LengthController = found()
-    return made
-
-
-def make_drafter(
-    name: str | os.PathLike[str],
-    *,
-    dtype: str | torch.dtype = "bfloat16",
-    device: str | torch.device | None = None,
-) -> Drafter:
-    """Return a drafter from a registered name, a model folder or a hub name.
-
-    Raises:
-        UnknownName: neither a method nor a model.
-        ModelError: the model cannot be used.
-    """
-    text = os.fspath(name)
-    check_drafter_name(text)
-    found = registry.find("drafter", text)
-    if found is not None:
-        made: Drafter = found()
-        return made
-    from .drafters.model import ModelDrafter
-
-    try:
-        return ModelDrafter(load(text, dtype=dtype, device=device))
-    except ModelNotFound as error:
-        if os.sep in text or os.path.exists(text):
-            raise
-        raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder") from error
-
-
-def check_drafter_name(name: str | os.PathLike[str]) -> None:
-    """Refuse what cannot be a drafter's name, before anything is loaded or looked up.
-
-    Raises:
-        InvalidArgument: the name of a kind that needs a model, or a misspelt method.
-    """
-    text = os.fspath(name)
-    if text == "model":
-        raise InvalidArgument(
-            "drafter 'model' needs to know which: give the drafter's folder or hub name"
-        )
-    near = get_close_matches(text.lower(), registry.names("drafter"), n=1, cutoff=0.75)
-    if near and near[0] != text and not os.path.exists(text):
-        raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder")
 
 
 def _wanted_topk(drafter: Drafter) -> dict[str, int]:

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outpace import Decoder, registry, testing
-from outpace.decoder import make_lengths
+from outpace.compose import make_lengths
 from outpace.drafters import Drafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 
 import architectures
 from outpace import Decoder
-from outpace.decoder import make_lengths
+from outpace.compose import make_lengths
 from outpace.drafters import Drafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
