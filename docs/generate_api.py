@@ -19,8 +19,9 @@ LINE = 96
 
 # A method added to one of these packages is listed without a line here.
 METHODS = ("drafters", "verifiers", "lengths")
-BEFORE = ("outpace", "outpace.errors", "outpace.types", "outpace.decoder")
+BEFORE = ("outpace", "outpace.errors", "outpace.types", "outpace.decoder", "outpace.request")
 AFTER = (
+    "outpace.compose",
     "outpace.cache",
     "outpace.models",
     "outpace.models.probe",
