@@ -167,6 +167,38 @@ def test_two_streams_side_by_side(target):
     assert outs[1] == plain.generate(PROMPT[5:], max_new_tokens=30).tokens[: len(outs[1])]
 
 
+@pytest.mark.parametrize("drafter", ["prompt-lookup", "ngram", "model"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_streams_that_share_a_drafter_take_turns(target, drafter, temperature):
+    made = ModelDrafter(tiny_model()) if drafter == "model" else make_drafter(drafter)
+    one, two = Decoder(target, made), Decoder(target, made, lengths=FixedLength(3))
+    requests = [(one, PROMPT), (two, PROMPT[:7]), (one, [3, *PROMPT, *PROMPT])]
+    settings = {"max_new_tokens": 40, "ignore_eos": True, "temperature": temperature}
+    streams = [decoder.stream(prompt, **settings) for decoder, prompt in requests]
+    outs, order = [[] for _ in streams], [0, 1, 1, 2, 0, 2, 2, 1] * 40
+    for number in order:
+        turn = next(streams[number], None)
+        outs[number].extend(turn.tokens if turn else ())
+    for out, (_, prompt) in zip(outs, requests, strict=True):
+        assert out == Decoder(target).generate(prompt, **settings).tokens
+
+
+def test_prompts_of_many_types(target):
+    import numpy as np
+
+    decoder = Decoder(target)
+    wanted = decoder.generate([5, 6, 7], max_new_tokens=4).tokens
+    for prompt in (
+        (5, 6, 7),
+        range(5, 8),
+        torch.tensor([5, 6, 7]),
+        torch.tensor([[5, 6, 7]]),
+        np.array([5, 6, 7]),
+        [np.int64(5), 6, 7],
+    ):
+        assert decoder.generate(prompt, max_new_tokens=4).tokens == wanted
+
+
 def test_long_prompts_are_prefilled_in_chunks_and_caches_grow():
     target = tiny_model(context_length=8192)
     prompt = torch.randint(256, (2700,), generator=torch.Generator().manual_seed(1)).tolist()

@@ -1,6 +1,7 @@
 """Ends of a text: exact at any place inside an accepted run."""
 
 import pytest
+import torch
 
 from outpace import Decoder
 from outpace.drafters.model import ModelDrafter
@@ -195,6 +196,20 @@ def test_bad_requests(target, decoders):
         ([1], {"temperature": -0.5}, InvalidArgument, "temperature -0.5"),
         ([1], {"session": Decoder(tiny_model()).session()}, InvalidArgument, "another model"),
         ([1], {"bad_words": [[]]}, InvalidArgument, "bad words"),
+        (None, {}, PromptError, "type NoneType: give a text or a list"),
+        (b"bytes", {}, PromptError, "type bytes"),
+        (["words"], {}, PromptError, "type list"),
+        ([[1, 2], [3, 4]], {}, PromptError, "type list"),
+        (torch.ones(2, 3).long(), {}, PromptError, "type Tensor"),
+        (7, {}, PromptError, "type int"),
+        ([1], {"max_new_tokens": 1.5}, InvalidArgument, "1.5 new tokens"),
+        ([1], {"max_new_tokens": None}, InvalidArgument, "None new tokens"),
+        ([1], {"temperature": "0.5"}, InvalidArgument, "temperature '0.5': give a number"),
+        ([1], {"temperature": None}, InvalidArgument, "temperature None"),
+        ([1], {"top_k": 2.5}, InvalidArgument, "top k 2.5: give a whole number"),
+        ([1], {"seed": True}, InvalidArgument, "seed True"),
+        ([1], {"stop": 5}, InvalidArgument, "stop 5: give a string"),
+        ([1], {"stop": [5]}, InvalidArgument, r"stop \[5\]"),
     ]
     for prompt, settings, error, words in cases:
         with pytest.raises(error, match=words):

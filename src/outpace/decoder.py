@@ -22,7 +22,7 @@ from .output import Output
 from .request import Prompt, Request, Settings, prepare
 from .sampling import Drawing
 from .stopping import Ends
-from .types import Kind, Round, Times, TokenTree, Verdict
+from .types import Context, Kind, Round, Times, TokenTree, Verdict
 from .verifiers import Verifier
 from .verifiers.coupled import CoupledVerifier
 
@@ -138,17 +138,13 @@ class Decoder:
         return Stream(request, self.run(request))
 
     def run(self, request: Request) -> Iterator[Round]:
-        """The loop itself, over a prepared request: yield its rounds.
-
-        The target runs with the loop's attention while the generator is alive; a model that was
-        borrowed has its own back when it ends, is closed or fails.
-        """
+        """The loop itself, over a prepared request: yield its rounds."""
         target, context, sampler = request.session, request.context, request.sampler
         drawing = Drawing(self.verifier.drawing(sampler.greedy), sampler)
         self.lengths.start()
         started = self.clock.read()
         logits = target.prefill(context.tokens, room=min(request.ends.remaining, 4096) + WIDEST)
-        self.drafter.start(context, resume=request.resumed)
+        self._serve(context, resume=request.resumed)
         drafted = self.clock.read()
         turn = 0
         tree = TokenTree.chain(context.tokens[-1], device=logits.device)
@@ -181,6 +177,8 @@ class Decoder:
                 turn += 1
                 started = self.clock.read()
                 # a round writes one token more than its tree is deep
+                if self.drafter.serves is not context:
+                    self._serve(context, resume=True)
                 budget = self.lengths.next(context).clip(request.ends.remaining - 1)
                 tree = self.drafter.propose(context, budget, drawing)
                 self.verifier.check(tree)
@@ -188,6 +186,10 @@ class Decoder:
                 logits = target.forward(tree)
         finally:
             target.abandon()
+
+    def _serve(self, context: Context, *, resume: bool) -> None:
+        self.drafter.start(context, resume=resume)
+        self.drafter.serves = context
 
     def _finish(self, request: Request, done: Round) -> None:
         """Let those who learn from rounds learn, and count."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from numbers import Integral
+from typing import Any, TypedDict
 
 from .cache import Session
 from .errors import InvalidArgument, PromptError
@@ -106,7 +107,7 @@ def prepare(
         bad_words=_bad_words(target, bad_words),
         seed=seed,
     )
-    strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    strings = _strings(stop)
     tokenizer = target.tokenizer
     check_ends(max_new_tokens, strings)
     if strings and tokenizer is None:
@@ -140,6 +141,13 @@ def prepare(
     )
 
 
+def _strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    strings = (stop,) if isinstance(stop, str) else stop or ()
+    if isinstance(strings, Iterable) and all(isinstance(string, str) for string in strings):
+        return tuple(strings)
+    raise InvalidArgument(f"stop {stop!r}: give a string or a list of strings")
+
+
 def _tokens(target: LanguageModel, prompt: Prompt) -> list[int]:
     if isinstance(prompt, str):
         if target.tokenizer is None:
@@ -148,7 +156,7 @@ def _tokens(target: LanguageModel, prompt: Prompt) -> list[int]:
             )
         tokens = list(target.tokenizer(prompt)["input_ids"]) if prompt else []
     else:
-        tokens = [int(token) for token in prompt]
+        tokens = _ids(prompt)
     if not tokens:
         raise PromptError("the prompt is empty: give some text to go on from")
     wrong = [token for token in tokens if not 0 <= token < target.vocabulary]
@@ -163,6 +171,22 @@ def _tokens(target: LanguageModel, prompt: Prompt) -> list[int]:
             "new ones: shorten the prompt"
         )
     return tokens
+
+
+def _ids(prompt: Sequence[int]) -> list[int]:
+    """Return token ids from a sequence, an array or a tensor ``[T]`` or ``[1, T]``."""
+    values: Any = prompt
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+        if len(values) == 1 and isinstance(values[0], list):
+            values = values[0]
+    if isinstance(values, Iterable) and not isinstance(values, bytes):
+        ids = list(values)
+        if all(isinstance(token, Integral) and not isinstance(token, bool) for token in ids):
+            return [int(token) for token in ids]
+    raise PromptError(
+        f"a prompt of type {type(prompt).__name__}: give a text or a list of token ids"
+    )
 
 
 def _bad_words(

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -138,7 +139,13 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        """Check every range; raise InvalidArgument with the value and the remedy."""
+        """Check every type and range; raise InvalidArgument with the value and the remedy."""
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            right = isinstance(value, kind) and not isinstance(value, bool)
+            optional = value is None and name not in _REQUIRED
+            article = "a whole number" if kind is Integral else "a number"
+            _need(right or optional, f"{name.replace('_', ' ')} {value!r}: give {article}")
         _need(
             0 <= self.temperature < math.inf,
             f"temperature {self.temperature}: give 0 (greedy) or more",
@@ -198,6 +205,19 @@ class Sampling:
         if self.typical_p is not None and self.typical_p < 1:
             chosen.append(hf.TypicalLogitsWarper(float(self.typical_p)))
         return hf.LogitsProcessorList(chosen)
+
+
+_KINDS: Mapping[str, type] = {
+    "temperature": Real,
+    "top_k": Integral,
+    "top_p": Real,
+    "min_p": Real,
+    "typical_p": Real,
+    "repetition_penalty": Real,
+    "no_repeat_ngram_size": Integral,
+    "seed": Integral,
+}
+_REQUIRED = frozenset({"temperature", "repetition_penalty", "no_repeat_ngram_size"})
 
 
 def _need(condition: bool, message: str) -> None:

@@ -14,10 +14,13 @@ class Drafter(ABC):
         exact: False only for a drafter that changes the text.
         wants: what it learns from beyond the verdict; ``topk:k`` asks for the target's k best
             tokens at the root and the accepted nodes (``Round.extras``).
+        serves: the text it was started on last, kept by the loop. Streams that share a drafter
+            take turns; where the turn changes, the loop starts it again with ``resume``.
     """
 
     exact: bool = True
     wants: frozenset[str] = frozenset()
+    serves: Context | None = None
 
     def attach(self, target: LanguageModel) -> None:  # noqa: B027 - optional hook
         """Meet the target, before anything else; every decoder built on the drafter calls this.
