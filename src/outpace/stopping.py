@@ -22,7 +22,7 @@ class Ends(Protocol):
 def check_ends(max_new_tokens: int, stop: Sequence[str]) -> None:
     """Raise InvalidArgument for ends that no text can have."""
     given: object = max_new_tokens  # whatever a caller without a type checker hands over
-    if not isinstance(given, Integral) or isinstance(given, bool):
+    if isinstance(given, bool) or not isinstance(given, Integral):
         raise InvalidArgument(f"{given!r} new tokens to make: give a whole number")
     if max_new_tokens < 1:
         raise InvalidArgument(f"{max_new_tokens} new tokens to make: give 1 or more")
