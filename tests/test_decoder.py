@@ -1,6 +1,7 @@
 """The decoder: rounds, figures, sessions, names."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -149,6 +150,42 @@ def test_a_stream_left_early_frees_its_slots(target):
     del stream
     wanted = Decoder(target).generate(PROMPT, max_new_tokens=40)
     assert decoder.generate(PROMPT, max_new_tokens=40, session=session).tokens == wanted.tokens
+
+
+def test_an_interrupt_at_any_line_leaves_a_usable_session(target):
+    drafter = ModelDrafter(tiny_model(seed=4))
+    decoder, session = Decoder(target, drafter), None
+    settings = {"max_new_tokens": 12, "ignore_eos": True, "temperature": 1.5}
+    wanted = {n: Decoder(target).generate(PROMPT[n:], **settings).tokens for n in range(3)}
+    session, interrupted = decoder.session(), 0
+    for place in range(0, 1500, 11):
+        left = place
+
+        def interrupt(frame, event, _):
+            nonlocal left
+            if not frame.f_code.co_filename.endswith(("session.py", "slots.py", "model.py")):
+                return None
+            left -= event == "line"
+            if left == 0:
+                raise KeyboardInterrupt
+            return interrupt
+
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            decoder.generate(PROMPT[place % 3 :], session=session, **settings)
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(before)
+        prompt = PROMPT[(place + 1) % 3 :]
+        out = decoder.generate(prompt, session=session, **settings)
+        assert out.tokens == wanted[(place + 1) % 3], place
+        assert len(set(session._slots.slots)) == len(session) == len(session.tokens)
+        held = session._held[torch.tensor(session._slots.slots)].tolist()
+        assert held == session._slots.positions
+        assert int((session._held >= 0).sum()) == len(session)
+    assert interrupted > 50
 
 
 def test_two_streams_side_by_side(target):

@@ -42,6 +42,38 @@ def test_an_unfinished_character_is_shown_at_the_end():
     assert pieces[0] == "a"
 
 
+@pytest.mark.parametrize("before", ["", "a", "日本語の文章", "🎉🎉🎉", "é" * 40, "\x00\x01"])
+@pytest.mark.parametrize("after", ["日本", "🎉b", " word", "  two", "é\n"])
+def test_text_is_what_decoding_both_together_adds(before, after):
+    tokenizer = byte_tokenizer()
+    prompt, tokens = tokenizer(before)["input_ids"], tokenizer(after)["input_ids"]
+    stream = TextStream(tokenizer, prompt)
+    shown = "".join(stream.push(token) for token in tokens) + stream.flush()
+    assert shown == tokenizer.decode([*prompt, *tokens])[len(before) :]
+
+
+def test_a_long_text_of_long_characters_comes_whole():
+    tokenizer, text = byte_tokenizer(), "日本語の🎉文章 und Wörter. " * 30
+    stream = TextStream(tokenizer, tokenizer("日本")["input_ids"])
+    shown = "".join(stream.push(token) for token in tokenizer(text)["input_ids"]) + stream.flush()
+    assert shown == text
+
+
+def test_a_tokenizer_that_drops_the_first_space():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<unk>": 0, "\u2581the": 1, "\u2581dog": 2, "s": 3, "\u2581": 4, "\u2581ran": 5}
+    core = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+    assert tokenizer.decode([1, 2]) == "the dog"
+    for prompt in ([1], [1, 2], [1, 2, 3] * 10):
+        stream = TextStream(tokenizer, prompt)
+        assert [stream.push(token) for token in (2, 3, 5)] == [" dog", "s", " ran"]
+
+
 def test_bytes_that_are_no_text_do_not_hold_it_back_forever():
     ends = stopping(limit=1000)
     lone = byte_tokenizer()("é")["input_ids"][1]  # a continuation byte

@@ -69,7 +69,7 @@ class Decoder:
         *,
         drafter: str | os.PathLike[str] | Drafter = "prompt-lookup",
         draft_length: int | str | LengthController = DEFAULT_LENGTH,
-        dtype: str | torch.dtype = "bfloat16",
+        dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         verifier: str | Verifier = "coupled",
         clock: Clock | None = None,
@@ -81,8 +81,10 @@ class Decoder:
             drafter: a registered method (``none``, ``ngram``, ``prompt-lookup`` …), a model
                 folder or hub name, or a Drafter.
             draft_length: a number of tokens, the name of a length controller, or one.
-            dtype: of target and drafter weights.
-            device: where both run; None is the GPU if there is one, else the CPU.
+            dtype: of target and drafter weights; None is bfloat16, or that of a target that is
+                loaded already.
+            device: where both run; None is the GPU if there is one, else the CPU, or where a
+                target that is loaded already runs.
             verifier: ``coupled``, ``rejection``, or a Verifier.
             clock: read at the seams of a round.
 
@@ -93,7 +95,10 @@ class Decoder:
         chosen = make_verifier(verifier)
         if not isinstance(drafter, Drafter):
             check_drafter_name(drafter)
-        if not isinstance(target, LanguageModel):
+        if isinstance(target, LanguageModel):
+            dtype, device = dtype or target.dtype, device or target.device
+        else:
+            dtype = dtype or "bfloat16"
             target = load(target, dtype=dtype, device=device)
         if not isinstance(drafter, Drafter):
             drafter = make_drafter(drafter, dtype=dtype, device=device)

@@ -43,7 +43,7 @@ class TextStream:
 
     def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._window = list(prompt[-self._CONTEXT :])
+        self._window = self._tail(prompt)
         self._shown = self._decode(self._window)
 
     def push(self, token: int) -> str:
@@ -65,10 +65,20 @@ class TextStream:
         same = next((i for i, (new, old) in pairs if new != old), min(len(seen), len(self._shown)))
         piece = seen[same:]
         if len(self._window) > self._LIMIT // 2:
-            self._window = self._window[-self._CONTEXT :]
+            self._window = self._tail(self._window)
             seen = self._decode(self._window)
         self._shown = seen
         return piece
+
+    def _tail(self, tokens: Sequence[int]) -> list[int]:
+        """Return the last tokens, from a place where a character begins."""
+        size = self._CONTEXT
+        while size < min(len(tokens), self._LIMIT):
+            text = self._decode(list(tokens[-size:]))
+            if text.strip() and not text.startswith("\N{REPLACEMENT CHARACTER}"):
+                break
+            size += 1
+        return list(tokens[-size:])
 
     def _decode(self, tokens: list[int]) -> str:
         return str(

@@ -30,6 +30,7 @@ class Session:
         self._cache = model.new_cache(bucket(1))
         self._held = torch.full((self._cache.capacity,), -1, dtype=torch.int64, device=model.device)
         self._round: tuple[list[int], list[int]] | None = None
+        self._torn = False  # bookkeeping under change: an interrupt may leave it half done
         self.forwards = 0
 
     def __len__(self) -> int:
@@ -57,9 +58,11 @@ class Session:
         """Forget all tokens past the first ``length``, and a round that never came to its end."""
         self.abandon()
         if length < len(self._slots):
+            self._torn = True
             gone = self._slots.rollback(length)
             del self.tokens[length:]
             self._held[torch.tensor(gone, device=self._held.device)] = -1
+            self._torn = False
 
     def match(self, tokens: Sequence[int]) -> int:
         """Return how many of ``tokens`` are held already, from the start."""
@@ -121,13 +124,21 @@ class Session:
             [tokens[n] for n in kept], [slots[n] for n in kept], [positions[n] for n in kept]
         )
         chosen = set(kept)
+        self._torn = True
         self._slots.free([slot for node, slot in enumerate(slots) if node not in chosen])
+        self._torn = False
 
     def abandon(self) -> None:
         """Free the slots of a round that never came to its commit (an error, an interrupt)."""
-        if self._round is not None:
+        if self._torn:  # Ctrl-C came in the middle of a change: nothing held can be trusted
+            self._slots, self._round, self.tokens = Slots(), None, []
+            self._held.fill_(-1)
+            self._torn = False
+        elif self._round is not None:
+            self._torn = True
             self._slots.free(self._round[0])
             self._round = None
+            self._torn = False
 
     def _forward(
         self,
@@ -157,9 +168,11 @@ class Session:
         self, tokens: Sequence[int | Tensor], slots: list[int], positions: list[int]
     ) -> None:
         both = torch.tensor([slots, positions], dtype=torch.int64).to(self.model.device)
+        self._torn = True
         self._held[both[0]] = both[1]
         self._slots.commit(slots, positions)
         self.tokens.extend(tokens)
+        self._torn = False
 
 
 def _column(tokens: Sequence[int | Tensor], device: torch.device) -> Tensor:
