@@ -130,6 +130,26 @@ def test_an_output_object_where_one_is_asked_for(model):
     assert torch.equal(out.sequences, generate(model, do_sample=False))
 
 
+def test_the_reason_of_the_end(model):
+    custom = CustomGenerate("none")
+    first = generate(model, do_sample=False)[0, IDS.shape[1] + 5].item()
+    for settings, end in (
+        ({"max_new_tokens": 3}, "length"),
+        ({"eos_token_id": [first]}, "eos"),
+    ):
+        generate(model, custom, do_sample=False, **settings)
+        assert custom.last.stats.end == end
+
+
+def test_past_the_context_it_warns_or_refuses(model):
+    ids = torch.randint(3, 90, (1, architectures.CONTEXT - 4))
+    with pytest.warns(UserWarning, match="past the model's context of 512"):
+        out = generate(model, CustomGenerate("none"), ids=ids, do_sample=False)
+    assert out.shape[1] <= architectures.CONTEXT
+    with pytest.raises(InvalidArgument, match="shorten the prompt"):
+        generate(model, CustomGenerate("none"), ids=torch.cat([ids, ids[:, :9]], 1))
+
+
 def test_one_instance_serves_several_models_and_calls(model):
     custom = CustomGenerate("prompt-lookup")
     other = architectures.build("gpt2")
@@ -156,6 +176,7 @@ def test_the_models_attention_comes_back_after_an_error(model):
         ({"output_scores": True, "return_dict_in_generate": True}, "output_scores"),
         ({"mask": True}, "padded"),
         ({"past": True}, "past_key_values"),
+        ({"position_ids": torch.arange(22)[None] + 7}, "position_ids"),
         ({"guidance_scale": 1.5}, "ClassifierFreeGuidance"),
     ],
 )

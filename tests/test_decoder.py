@@ -222,6 +222,68 @@ def test_streams_that_share_a_drafter_take_turns(target, drafter, temperature):
         assert out == Decoder(target).generate(prompt, **settings).tokens
 
 
+def test_streams_that_share_a_session_take_turns(target):
+    decoder = Decoder(target, PromptLookupDrafter())
+    session, settings = decoder.session(), {"max_new_tokens": 30, "ignore_eos": True}
+    prompts = [PROMPT, [9, 8, 9, 8, 9], [7]]
+    streams = [decoder.stream(prompt, session=session, **settings) for prompt in prompts]
+    outs = [[], [], []]
+    for number in [0, 1, 2, 2, 1, 0, 0] * 30:
+        turn = next(streams[number], None)
+        outs[number].extend(turn.tokens if turn else ())
+    for out, prompt in zip(outs, prompts, strict=True):
+        assert out == Decoder(target).generate(prompt, **settings).tokens
+
+
+def test_a_tree_with_another_root_is_an_error_not_another_text(target):
+    class Lost(NoDrafter):
+        def propose(self, context, budget, drawing):
+            return TokenTree.chain((context.tokens[-1] + 1) % 200, [1])
+
+    with pytest.raises(InvalidArgument, match="Lost drafted a tree that begins with"):
+        Decoder(target, Lost()).generate(PROMPT, max_new_tokens=9)
+
+
+def test_figures_of_an_unfinished_stream(target):
+    stream = Decoder(target).stream(PROMPT, max_new_tokens=9)
+    next(stream)
+    assert stream.output.stats.end is None
+    stream._rounds.close()
+    assert stream.output.stats.kv_bytes > 0
+
+
+def test_depths_past_the_end_of_the_text_do_not_count(target):
+    decoder = Decoder(target, ModelDrafter(target), lengths=FixedLength(8))
+    free = decoder.generate(PROMPT, max_new_tokens=20, ignore_eos=True)
+    config = target.model.generation_config
+    before, config.eos_token_id = config.eos_token_id, free.tokens[4]
+    try:
+        stats = decoder.generate(PROMPT, max_new_tokens=20).stats
+    finally:
+        config.eos_token_id = before
+    assert stats.end == "eos"
+    assert len(stats.per_depth_acceptance) == stats.accepted < 8
+
+
+def test_models_in_the_place_of_names(target):
+    small = tiny_model(seed=2)
+    decoder = Decoder.from_pretrained(target, drafter=small)
+    assert decoder.drafter.model is small
+    assert isinstance(Decoder.from_pretrained(target, drafter=None).drafter, NoDrafter)
+    for wrong, words in (
+        ({"verifier": 5}, "verifier 5"),
+        ({"draft_length": 2.7}, "draft length 2.7"),
+        ({"draft_length": True}, "draft length True"),
+        ({"drafter": 5}, "drafter 5"),
+    ):
+        with pytest.raises(InvalidArgument, match=words):
+            Decoder.from_pretrained(target, **wrong)
+    with pytest.raises(outpace.OutpaceError, match="a model of type LlamaForCausalLM"):
+        Decoder.from_pretrained(target.model)
+    with pytest.raises(InvalidArgument, match="session 5"):
+        Decoder(target).generate(PROMPT, session=5)
+
+
 def test_prompts_of_many_types(target):
     import numpy as np
 

@@ -188,6 +188,16 @@ def test_stop_strings_at_every_place_of_an_accepted_run(decoders):
     assert tried or "\N{REPLACEMENT CHARACTER}" in text
 
 
+def test_a_special_token_as_a_stop_string(target, decoders):
+    request = {"max_new_tokens": 400, "ignore_eos": True, "temperature": 3.0}
+    free = decoders[0].generate(PROMPT, **request)
+    place = free.tokens.index(256)  # the tokenizer's end token
+    for decoder in decoders:
+        out = decoder.generate(PROMPT, stop="<end>", **request)
+        assert out.tokens == free.tokens[: place + 1]
+        assert out.stats.end == "stop"
+
+
 def test_the_context_fills_up_to_its_last_place():
     small = tiny_model(seed=3, context_length=64)
     for decoder in (

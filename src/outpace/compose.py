@@ -24,8 +24,14 @@ def make_verifier(verifier: str | Verifier) -> Verifier:
     """
     if isinstance(verifier, Verifier):
         return verifier
+    _need_name("verifier", verifier)
     made: Verifier = registry.get("verifier", verifier)()
     return made
+
+
+def _need_name(what: str, given: object) -> None:
+    if not isinstance(given, str | os.PathLike):
+        raise InvalidArgument(f"{what} {given!r}: give a name or an object made for it")
 
 
 def make_lengths(length: int | str | LengthController) -> LengthController:
@@ -36,8 +42,10 @@ def make_lengths(length: int | str | LengthController) -> LengthController:
     """
     if isinstance(length, LengthController):
         return length
-    if isinstance(length, int):
+    if isinstance(length, int) and length is not True and length is not False:
         return FixedLength(length)
+    _need_name("draft length", length)
+    length = str(length)
     try:
         return FixedLength(int(length))
     except InvalidArgument:
@@ -84,6 +92,7 @@ def check_drafter_name(name: str | os.PathLike[str]) -> None:
     Raises:
         InvalidArgument: the name of a kind that needs a model, or a misspelt method.
     """
+    _need_name("drafter", name)
     text = os.fspath(name)
     if text == "model":
         raise InvalidArgument(

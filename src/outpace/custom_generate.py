@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from transformers.generation.streamers import BaseStreamer
 
 # What generate hands over that the loop replaces or that changes nothing.
-_REPLACED = frozenset({"position_ids", "use_cache", "cache_position", "logits_to_keep"})
+_REPLACED = frozenset({"use_cache", "cache_position", "logits_to_keep"})
 
 
 class CustomGenerate:
@@ -88,7 +89,12 @@ class CustomGenerate:
         decoder = self._decoder_for(model)
         prompt = input_ids[0].tolist()
         context = Context(prompt, input_ids.device)
-        ends = _CriteriaEnds(stopping_criteria, context, _room(generation_config, decoder, prompt))
+        ends = _CriteriaEnds(
+            stopping_criteria,
+            context,
+            _room(generation_config, decoder, prompt),
+            _eos(generation_config),
+        )
         request = Request(
             began=decoder.clock.read(),
             context=context,
@@ -137,8 +143,14 @@ class CustomGenerate:
 class _CriteriaEnds:
     """transformers' stopping criteria, asked after every token in turn."""
 
-    def __init__(self, criteria: StoppingCriteriaList, context: Context, remaining: int) -> None:
-        self._criteria = criteria
+    def __init__(
+        self,
+        criteria: StoppingCriteriaList,
+        context: Context,
+        remaining: int,
+        eos: frozenset[int],
+    ) -> None:
+        self._criteria, self._eos = criteria, eos
         # a text of its own: the loop's grows round by round, criteria look token by token
         self._text = Context(context.tokens, context.device)
         self.remaining = remaining
@@ -148,12 +160,35 @@ class _CriteriaEnds:
         self._text.extend([token])
         self.remaining -= 1
         stop = bool(torch.as_tensor(self._criteria(self._text.ids(), None)).all())
-        return "", "stop" if stop else ("length" if self.remaining < 1 else None)
+        if stop and token in self._eos:
+            return "", "eos"
+        if self.remaining < 1:
+            return "", "length"
+        return "", "stop" if stop else None
+
+
+def _eos(config: GenerationConfig) -> frozenset[int]:
+    ids = config.eos_token_id
+    return frozenset([ids] if isinstance(ids, int) else ids or ())
 
 
 def _room(config: GenerationConfig, decoder: Decoder, prompt: list[int]) -> int:
-    limits: list[int | None] = [config.max_length, decoder.target.context_length]
-    return min(limit for limit in limits if limit is not None) - len(prompt)
+    """Return how many tokens may be written."""
+    limit = decoder.target.context_length
+    wanted: int | None = config.max_length
+    if limit is not None and (wanted is None or wanted > limit):
+        if len(prompt) >= limit:
+            raise InvalidArgument(
+                f"the prompt has {len(prompt)} tokens, the model takes {limit} with the new ones: "
+                "shorten the prompt"
+            )
+        warnings.warn(
+            f"max_length {wanted} is past the model's context of {limit}: the text ends there",
+            stacklevel=2,
+        )
+        return limit - len(prompt)
+    assert wanted is not None, "generate fills max_length in"
+    return wanted - len(prompt)
 
 
 def _refuse(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
@@ -176,6 +211,12 @@ def _refuse(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str,
     for wanted in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
         if getattr(config, wanted, False):
             raise InvalidArgument(f"{wanted}=True: CustomGenerate returns the sequence alone")
+    positions = model_kwargs.pop("position_ids", None)
+    usual = torch.arange(input_ids.shape[1], device=input_ids.device)
+    if positions is not None and not torch.equal(positions.flatten(), usual):
+        raise InvalidArgument(
+            "position_ids of your own: CustomGenerate counts from 0; leave them out"
+        )
     others = sorted(k for k, v in model_kwargs.items() if k not in _REPLACED and v is not None)
     if others:
         raise InvalidArgument(

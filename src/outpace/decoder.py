@@ -13,6 +13,7 @@ from .cache import Session
 from .clock import Clock, WallClock
 from .compose import check_drafter_name, make_drafter, make_lengths, make_verifier
 from .drafters import Drafter
+from .drafters.model import ModelDrafter
 from .drafters.none import NoDrafter
 from .errors import InvalidArgument
 from .lengths import LengthController
@@ -67,7 +68,7 @@ class Decoder:
         cls,
         target: str | os.PathLike[str] | LanguageModel,
         *,
-        drafter: str | os.PathLike[str] | Drafter = "prompt-lookup",
+        drafter: str | os.PathLike[str] | Drafter | LanguageModel | None = "prompt-lookup",
         draft_length: int | str | LengthController = DEFAULT_LENGTH,
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
@@ -79,7 +80,8 @@ class Decoder:
         Args:
             target: a model folder or hub name, or a model that is loaded already.
             drafter: a registered method (``none``, ``ngram``, ``prompt-lookup`` …), a model
-                folder or hub name, or a Drafter.
+                folder or hub name, a model that is loaded already, or a Drafter; None is
+                ``none``.
             draft_length: a number of tokens, the name of a length controller, or one.
             dtype: of target and drafter weights; None is bfloat16, or that of a target that is
                 loaded already.
@@ -93,7 +95,11 @@ class Decoder:
         """
         lengths = make_lengths(draft_length)
         chosen = make_verifier(verifier)
-        if not isinstance(drafter, Drafter):
+        if drafter is None:
+            drafter = NoDrafter()
+        elif isinstance(drafter, LanguageModel):
+            drafter = ModelDrafter(drafter)
+        elif not isinstance(drafter, Drafter):
             check_drafter_name(drafter)
         if isinstance(target, LanguageModel):
             dtype, device = dtype or target.dtype, device or target.device
@@ -145,10 +151,12 @@ class Decoder:
     def run(self, request: Request) -> Iterator[Round]:
         """The loop itself, over a prepared request: yield its rounds."""
         target, context, sampler = request.session, request.context, request.sampler
-        drawing = Drawing(self.verifier.drawing(sampler.greedy), sampler)
+        kind = self.verifier.drawing(sampler.greedy)
+        drawing = Drawing(kind, sampler, self.target.vocabulary)
         self.lengths.start()
         started = self.clock.read()
         logits = target.prefill(context.tokens, room=min(request.ends.remaining, 4096) + WIDEST)
+        target.serves = context
         self._serve(context, resume=request.resumed)
         drafted = self.clock.read()
         turn = 0
@@ -157,6 +165,7 @@ class Decoder:
         try:
             while True:
                 verdict = self.verifier.verify(tree, logits, sampler)
+                _check_root(tree, context, self.drafter)
                 extras = self._extras(logits, verdict)
                 verified = self.clock.read()
                 if turn:
@@ -188,9 +197,12 @@ class Decoder:
                 tree = self.drafter.propose(context, budget, drawing)
                 self.verifier.check(tree)
                 drafted = self.clock.read()
+                if target.serves is not context:
+                    _take_back(target, context)
                 logits = target.forward(tree)
         finally:
             target.abandon()
+            request.stats.kv_bytes = target.nbytes + self.drafter.kv_bytes
 
     def _serve(self, context: Context, *, resume: bool) -> None:
         self.drafter.start(context, resume=resume)
@@ -205,8 +217,6 @@ class Decoder:
         stats.total = done.times.committed - request.began
         if done.index == 0:
             stats.ttft = stats.total
-        if done.end is not None:
-            stats.kv_bytes = request.session.nbytes + self.drafter.kv_bytes
 
     def _extras(self, logits: Tensor, verdict: Verdict) -> dict[str, Tensor]:
         if not self._topk:
@@ -237,6 +247,24 @@ class Stream:
         """What is written so far; the whole output after the last round."""
         request = self._request
         return Output("".join(self._pieces), request.context.output, request.stats)
+
+
+def _take_back(session: Session, context: Context) -> None:
+    """Hold this text again, after another stream has used the session in between."""
+    if len(context) > 1:
+        session.prefill(context.tokens[:-1])
+    else:
+        session.clear()
+    session.serves = context
+
+
+def _check_root(tree: TokenTree, context: Context, drafter: Drafter) -> None:
+    root = tree.lists()[0][0]  # on the host since the verification
+    if root != context.tokens[-1]:
+        raise InvalidArgument(
+            f"{type(drafter).__name__} drafted a tree that begins with token {root}, the text ends "
+            f"with {context.tokens[-1]}: check it with outpace.testing.check_drafter"
+        )
 
 
 def _wanted_topk(drafter: Drafter) -> dict[str, int]:

@@ -23,7 +23,7 @@ class Stats:
         kv_bytes: keys and values held at the end, target and drafter.
         seed: the seed of the noise (recorded also when none was given).
         exact: whether the text has the target's own law.
-        end: why the text ended: ``eos``, ``stop``, ``length`` or ``context``.
+        end: why the text ended: ``eos``, ``stop``, ``length`` or ``context``; None before.
     """
 
     new_tokens: int = 0
@@ -38,7 +38,7 @@ class Stats:
     kv_bytes: int = 0
     seed: int = 0
     exact: bool = True
-    end: str = "length"
+    end: str | None = None
     _offered: list[int] = field(default_factory=list, repr=False)
     _kept: list[int] = field(default_factory=list, repr=False)
 
@@ -57,14 +57,16 @@ class Stats:
         self.drafting += turn.times.drafted - turn.times.started
         self.verifying += turn.times.verified - turn.times.drafted
         if turn.tree.is_chain:
-            # depth i is tried only if all depths before it were accepted
-            tried = min(turn.drafted, len(turn.verdict.path) + 1)
+            # depth i is tried only if all depths before it were accepted; past the end of the
+            # text nothing counts
+            whole = accepted == len(turn.verdict.path)
+            tried = min(turn.drafted, accepted + whole)
             missing = max(0, tried - len(self._offered))
             self._offered += [0] * missing
             self._kept += [0] * missing
             for depth in range(tried):
                 self._offered[depth] += 1
-                self._kept[depth] += depth < len(turn.verdict.path)
+                self._kept[depth] += depth < accepted
 
     @property
     def acceptance_rate(self) -> float:

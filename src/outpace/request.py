@@ -123,11 +123,14 @@ def prepare(
         max_new_tokens=max_new_tokens,
         room=None if limit is None else limit - len(tokens),
         stream=None if tokenizer is None else TextStream(tokenizer, tokens),
+        stop_ids=frozenset(_special(tokenizer, string) for string in strings) - {-1},
     )
     chosen_seed = fresh_seed() if seed is None else seed
     sampler = Sampler(
         context, sampling.processors(), greedy=sampling.greedy, noise=Noise(chosen_seed)
     )
+    if not isinstance(session, Session | None):
+        raise InvalidArgument(f"session {session!r}: make one with .session()")
     if session is not None and session.model is not target:
         raise InvalidArgument("the session belongs to another model: make one with .session()")
     return Request(
@@ -139,6 +142,12 @@ def prepare(
         resumed=session is not None and len(session) > 0,
         stats=Stats(seed=chosen_seed, exact=exact),
     )
+
+
+def _special(tokenizer: Any, string: str) -> int:
+    """Return the id of the special token that ``string`` is, or -1."""
+    ids = tokenizer(string, add_special_tokens=False)["input_ids"]
+    return int(ids[0]) if len(ids) == 1 and ids[0] in tokenizer.all_special_ids else -1
 
 
 def _strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -146,6 +146,8 @@ class Sampling:
             optional = value is None and name not in _REQUIRED
             article = "a whole number" if kind is Integral else "a number"
             _need(right or optional, f"{name.replace('_', ' ')} {value!r}: give {article}")
+            if value is not None:  # numpy's numbers are none to the processors
+                object.__setattr__(self, name, int(value) if kind is Integral else float(value))
         _need(
             0 <= self.temperature < math.inf,
             f"temperature {self.temperature}: give 0 (greedy) or more",
@@ -360,10 +362,12 @@ class Drawing:
     Attributes:
         kind: the draw the verifier accepts from a drafter with a law.
         sampler: the target's sampler: same processors, same noise, same context.
+        vocabulary: how many rows the target's logits have; None where it does not matter.
     """
 
     kind: Draw
     sampler: Sampler
+    vocabulary: int | None = None
 
     def choose(self, logits: Tensor, path: Sequence[int | Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the draft token after ``path`` (0-d tensor) and its law ``[V]`` if one is due."""

@@ -73,7 +73,7 @@ class TextStream:
     def _tail(self, tokens: Sequence[int]) -> list[int]:
         """Return the last tokens, from a place where a character begins."""
         size = self._CONTEXT
-        while size < min(len(tokens), self._LIMIT):
+        while size < min(len(tokens), 4 * self._LIMIT):
             text = self._decode(list(tokens[-size:]))
             if text.strip() and not text.startswith("\N{REPLACEMENT CHARACTER}"):
                 break
@@ -96,6 +96,7 @@ class Stopping:
         eos: ids that end the text; the id itself is the last token.
         stop: strings that end the text; the text is cut before the first, the token that
             completes it is the last.
+        stop_ids: special tokens among them, which no text shows.
         max_new_tokens: how many tokens to write at most.
         room: how many tokens fit the model's context, or None.
         stream: turns tokens into text; None writes none (and can see no stop string).
@@ -106,6 +107,7 @@ class Stopping:
     max_new_tokens: int
     room: int | None
     stream: TextStream | None
+    stop_ids: frozenset[int] = frozenset()
     written: int = 0
     text: str = ""
     _held: str = ""
@@ -139,6 +141,8 @@ class Stopping:
     def _end_at(self, token: int) -> str | None:
         if token in self.eos:
             return "eos"
+        if token in self.stop_ids:
+            return "stop"
         if self.written >= self.max_new_tokens:
             return "length"
         if self.room is not None and self.written >= self.room:

@@ -116,6 +116,16 @@ def test_padded_rows_are_tolerated(temperature):
             assert out.stats.accepted > 0
 
 
+def test_one_drafter_serves_targets_of_different_padding():
+    wide, drafter = padded(tiny_model(), 320), ModelDrafter(tiny_model())
+    decoders = [Decoder(wide, drafter), Decoder(tiny_model(), drafter)]
+    for verifier in ("coupled", "rejection"):
+        for decoder in decoders:
+            one = Decoder.from_pretrained(decoder.target, drafter=drafter, verifier=verifier)
+            out = one.generate(range(20), max_new_tokens=30, temperature=2.0, ignore_eos=True)
+            assert len(out.tokens) == 30
+
+
 def test_another_vocabulary_is_refused_by_its_first_difference():
     target, other = tiny_model(), tiny_model()
     tokenizer = byte_tokenizer()

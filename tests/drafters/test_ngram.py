@@ -149,6 +149,20 @@ def test_a_resumed_text_is_not_learnt_twice():
     assert drafter.store._counts == {(1,): {2: 1}, (2,): {3: 1}, (3,): {4: 1}}
 
 
+def test_streams_that_take_turns_learn_nothing_twice():
+    drafter = NgramDrafter(2, fillers=0, keep=True)
+    one, two = Context([1, 2]), Context([8, 9])
+    drafter.start(one)
+    drafter.start(two)
+    for _ in range(3):
+        drafter.start(one, resume=True)
+        drafter.start(two, resume=True)
+    assert drafter.store._counts == {(1,): {2: 1}, (8,): {9: 1}}
+    drafter.reset()
+    drafter.start(one, resume=True)
+    assert drafter.store._counts == {(1,): {2: 1}}
+
+
 def test_fillers_come_from_the_target():
     target = tiny_model()
     drafter = NgramDrafter(2, fillers=3)

@@ -54,6 +54,12 @@ def test_it_is_attention(kv, packed, extra):
     assert torch.allclose(got, wanted, atol=1e-5)
 
 
+def test_a_layer_with_groups_of_its_own_takes_a_mask_packed_for_others():
+    query, key, value, mask = tensors(kv=2)
+    got, _ = slot_attention(nn.Identity(), query, key, value, mask.repeat(1, 1, 4, 1))
+    assert torch.allclose(got, by_hand(query, key, value, mask), atol=1e-5)
+
+
 def test_what_it_does_not_know_is_refused():
     query, key, value, mask = tensors()
     with pytest.raises(UnsupportedModel, match="Identity passes position_bias"):

@@ -23,6 +23,7 @@ REFUSED = {
         attention_types=[[["global", "local"], 1]],
         window_size=8,
     ),
+    "rwkv": lambda: hf.RwkvConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2),
     "mamba": lambda: hf.MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2),
     "qwen3_next": lambda: hf.Qwen3NextConfig(
         vocab_size=60,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models import LanguageModel
-from ..types import TokenTree
+from ..types import Context, TokenTree
 from .slots import Slots, bucket
 
 CHUNKS = (2048, 512, 128)
@@ -21,6 +21,9 @@ class Session:
 
     Args:
         model: whose keys and values these are.
+
+    Attributes:
+        serves: the text the loop runs on it now; streams that share a session take turns.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -32,6 +35,7 @@ class Session:
         self._round: tuple[list[int], list[int]] | None = None
         self._torn = False  # bookkeeping under change: an interrupt may leave it half done
         self.forwards = 0
+        self.serves: Context | None = None
 
     def __len__(self) -> int:
         return len(self._slots)

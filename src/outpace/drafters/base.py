@@ -8,7 +8,7 @@ from ..types import Budget, Context, Round, TokenTree
 
 
 class Drafter(ABC):
-    """Proposes what the target may write next. Whatever it proposes, the text stays exact.
+    """Proposes what the target may write next. Whatever the draft tokens, the text is exact.
 
     Attributes:
         exact: False only for a drafter that changes the text.

@@ -25,14 +25,12 @@ class ModelDrafter(Drafter):
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self._session = Session(model)
-        self._vocabulary = model.vocabulary
         self._agreed = 0  # how many tokens of the session are known to be the context's
         self._proposed: TokenTree | None = None  # what follows them: all but its last token
 
     def attach(self, target: LanguageModel) -> None:
         """Compare the vocabularies."""
         check_vocabularies(target, self.model)
-        self._vocabulary = target.vocabulary
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Prefill all of the prompt but its last token, which the first round feeds."""
@@ -60,7 +58,7 @@ class ModelDrafter(Drafter):
         drafted: list[Tensor] = []
         laws: list[Tensor] = []
         while True:
-            token, law = drawing.choose(self._fit(logits), drafted)
+            token, law = drawing.choose(_fit(logits, drawing.vocabulary), drafted)
             drafted.append(token)
             if law is not None:
                 laws.append(law)
@@ -113,14 +111,15 @@ class ModelDrafter(Drafter):
     def _fits(self, length: int) -> bool:
         return self.model.context_length is None or length < self.model.context_length
 
-    def _fit(self, logits: Tensor) -> Tensor:
-        """Cut or pad ``[V_drafter]`` to the target's vocabulary; rows past it are padding."""
-        surplus = self._vocabulary - logits.shape[-1]
-        if surplus <= 0:
-            return logits[: self._vocabulary]
-        return torch.nn.functional.pad(logits, (0, surplus), value=float("-inf"))
-
     def _readable(self, tokens: list[int]) -> list[int]:
         # a target with more padded rows can write an id the drafter has no embedding for
         limit = self.model.vocabulary
         return [token if token < limit else 0 for token in tokens]
+
+
+def _fit(logits: Tensor, vocabulary: int | None) -> Tensor:
+    """Cut or pad ``[V_drafter]`` to the target's vocabulary; rows past it are padding."""
+    surplus = 0 if vocabulary is None else vocabulary - logits.shape[-1]
+    if surplus > 0:
+        return torch.nn.functional.pad(logits, (0, surplus), value=float("-inf"))
+    return logits[:vocabulary]

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -159,20 +160,24 @@ class NgramDrafter(Drafter):
         self.store = NgramStore(order, multilevel=multilevel, capacity=capacity)
         self.keep = keep
         self._learnt: list[int] = []  # the text the store learnt last; it grows with its context
+        self._known: WeakKeyDictionary[Context, int] = WeakKeyDictionary()
         self._filler_key = f"topk:{fillers}"
         self.wants = frozenset({self._filler_key}) if fillers else frozenset()
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Learn the prompt; without ``keep``, forget earlier texts first."""
         if not (self.keep or resume):
-            self.store.clear()
+            self.reset()
         tokens, learnt = context.tokens, 1
-        if resume:
+        if context in self._known:  # streams take turns
+            learnt = self._known[context]
+        elif resume:
             pairs = zip(tokens, self._learnt, strict=False)
             learnt = max(1, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
         self._learnt = tokens
         for place in range(min(learnt, len(tokens)), len(tokens)):
             self.store.learn(tokens[max(0, place - self.store.order) : place], [tokens[place]])
+        self._known[context] = len(tokens)
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return a chain of at most ``budget.depth`` known continuations."""
@@ -196,10 +201,16 @@ class NgramDrafter(Drafter):
             self.store.learn(before, [token])
             if offset < len(rows):
                 self.store.learn(before, rows[offset])
+        self._known[context] = len(context)
 
     def reset(self) -> None:
         """Forget everything."""
+        self._forget_texts()
         self.store.clear()
+
+    def _forget_texts(self) -> None:
+        self._learnt = []
+        self._known.clear()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the store to a file (safetensors)."""
@@ -212,5 +223,6 @@ class NgramDrafter(Drafter):
         Raises:
             PromptError: the file cannot be read or has another order.
         """
+        self._forget_texts()
         self.store.load(path)
         self.keep = True

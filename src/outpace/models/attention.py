@@ -76,7 +76,8 @@ def slot_attention(
     mask = attention_mask.to(query.dtype)
     if mask.shape[2] == groups * width:
         query = query.reshape(batch, key.shape[1], groups * width, -1)
-    elif groups > 1:
+    else:
+        mask = mask[:, :, :width]  # packed for another number of groups: this layer is its own
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if softcap is None and s_aux is None:
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)

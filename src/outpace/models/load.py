@@ -100,7 +100,13 @@ def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = ""
     Raises:
         UnsupportedModel: the loop would be wrong on it.
     """
-    language_model = LanguageModel(model, tokenizer, name)
+    try:
+        language_model = LanguageModel(model, tokenizer, name)
+    except AttributeError as error:  # a configuration without attention heads, layers …
+        raise UnsupportedModel(
+            f"{name or type(model).__name__} is not built as the loop expects ({error}): "
+            "use transformers' own generate for this model"
+        ) from error
     probe(language_model)
     return language_model
 
@@ -132,6 +138,11 @@ def _weights(source: str, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _source(name: str | os.PathLike[str]) -> str:
+    if not isinstance(name, str | os.PathLike):
+        raise ModelNotFound(
+            f"a model of type {type(name).__name__}: give a folder or hub name, or what "
+            "outpace.models.load or wrap returned"
+        )
     text = os.fspath(name)
     if not text.strip():
         raise ModelNotFound("an empty model name: give a model folder or a hub name (org/name)")

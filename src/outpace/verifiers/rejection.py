@@ -69,7 +69,7 @@ class RejectionVerifier(Verifier):
 
 def _drafted_law(tree: TokenTree, node: int, x: int, p: Tensor) -> Tensor:
     """Return q, float64 ``[V]``: the law the child of ``node`` was drawn from."""
-    if tree.log_q is None:
+    if tree.draw != "iid" or tree.log_q is None:
         law = torch.zeros_like(p)
         law[x] = 1.0
         return law
