@@ -165,7 +165,12 @@ def _tokens(target: LanguageModel, prompt: Prompt) -> list[int]:
             )
         tokens = list(target.tokenizer(prompt)["input_ids"]) if prompt else []
     else:
-        tokens = _ids(prompt)
+        ids = _ids(prompt)
+        if ids is None:
+            raise PromptError(
+                f"a prompt of type {type(prompt).__name__}: give a text or a list of token ids"
+            )
+        tokens = ids
     if not tokens:
         raise PromptError("the prompt is empty: give some text to go on from")
     wrong = [token for token in tokens if not 0 <= token < target.vocabulary]
@@ -182,9 +187,8 @@ def _tokens(target: LanguageModel, prompt: Prompt) -> list[int]:
     return tokens
 
 
-def _ids(prompt: Sequence[int]) -> list[int]:
-    """Return token ids from a sequence, an array or a tensor ``[T]`` or ``[1, T]``."""
-    values: Any = prompt
+def _ids(values: Any) -> list[int] | None:
+    """Return token ids from a sequence, an array or a tensor ``[T]`` or ``[1, T]``, else None."""
     if hasattr(values, "tolist"):
         values = values.tolist()
         if len(values) == 1 and isinstance(values[0], list):
@@ -193,9 +197,7 @@ def _ids(prompt: Sequence[int]) -> list[int]:
         ids = list(values)
         if all(isinstance(token, Integral) and not isinstance(token, bool) for token in ids):
             return [int(token) for token in ids]
-    raise PromptError(
-        f"a prompt of type {type(prompt).__name__}: give a text or a list of token ids"
-    )
+    return None
 
 
 def _bad_words(
@@ -203,9 +205,16 @@ def _bad_words(
 ) -> tuple[tuple[int, ...], ...]:
     """Token sequences to ban; a text is banned with and without a space before it."""
     banned: list[tuple[int, ...]] = []
+    if not isinstance(words, Iterable):
+        raise InvalidArgument(f"bad words {words!r}: give a list of texts or of lists of token ids")
     for word in [words] if isinstance(words, str) else words:
         if not isinstance(word, str):
-            banned.append(tuple(word))
+            given = _ids(word)
+            if given is None or any(not 0 <= token < target.vocabulary for token in given):
+                raise InvalidArgument(
+                    f"bad word {word!r}: give a text or token ids 0 to {target.vocabulary - 1}"
+                )
+            banned.append(tuple(given))
             continue
         if target.tokenizer is None:
             raise InvalidArgument(
