@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import zoo
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ __all__ = [
     "Verdict",
     "Verifier",
     "__version__",
+    "zoo",
 ]
 
 

@@ -9,6 +9,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from . import zoo
 from .cache import Session
 from .clock import Clock, WallClock
 from .compose import check_drafter_name, make_drafter, make_lengths, make_verifier
@@ -66,9 +67,9 @@ class Decoder:
     @classmethod
     def from_pretrained(
         cls,
-        target: str | os.PathLike[str] | LanguageModel,
+        target: str | os.PathLike[str] | LanguageModel = "zoo:target",
         *,
-        drafter: str | os.PathLike[str] | Drafter | LanguageModel | None = "prompt-lookup",
+        drafter: str | os.PathLike[str] | Drafter | LanguageModel | None = "auto",
         draft_length: int | str | LengthController = DEFAULT_LENGTH,
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
@@ -78,10 +79,12 @@ class Decoder:
         """Load models by name and put a decoder together.
 
         Args:
-            target: a model folder or hub name, or a model that is loaded already.
+            target: a model folder or hub name, or a model that is loaded already; the embedded
+                target if none is given.
             drafter: a registered method (``none``, ``ngram``, ``prompt-lookup`` …), a model
-                folder or hub name, a model that is loaded already, or a Drafter; None is
-                ``none``.
+                folder or hub name, a model that is loaded already, or a Drafter; ``auto`` is the
+                embedded drafter for the embedded target and ``prompt-lookup`` for any other;
+                None is ``none``.
             draft_length: a number of tokens, the name of a length controller, or one.
             dtype: of target and drafter weights; None is bfloat16, or that of a target that is
                 loaded already.
@@ -97,6 +100,8 @@ class Decoder:
         chosen = make_verifier(verifier)
         if drafter is None:
             drafter = NoDrafter()
+        elif drafter == "auto":
+            drafter = zoo.partner(target.name if isinstance(target, LanguageModel) else target)
         elif isinstance(drafter, LanguageModel):
             drafter = ModelDrafter(drafter)
         elif not isinstance(drafter, Drafter):

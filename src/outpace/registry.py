@@ -4,7 +4,7 @@ Other packages add methods by entry points in the groups ``outpace.drafters``,
 ``outpace.verifiers`` and ``outpace.lengths``; a built-in name cannot be taken over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -70,8 +70,12 @@ def get(kind: str, name: str) -> Any:
 
 def unknown(kind: str, name: str) -> str:
     """Return the message for a name that is not registered."""
-    known = names(kind)
+    what = "draft length" if kind == "lengths" else kind
+    return unknown_among(what, name, names(kind))
+
+
+def unknown_among(what: str, name: str, known: Sequence[str]) -> str:
+    """Return the message for a name that is none of ``known``."""
     near = get_close_matches(name.lower(), known, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    what = "draft length" if kind == "lengths" else kind
     return f"unknown {what} {name!r}{hint}: choose one of {', '.join(known)}"

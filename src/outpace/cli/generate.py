@@ -7,25 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InvalidArgument, PromptError
+from .. import zoo
+from ..errors import PromptError
 from .interrupt import INTERRUPTED
-from .text import number, whole
+from .options import a_number, a_text, a_whole
 
 if TYPE_CHECKING:
     from ..decoder import Decoder, Stream
     from ..types import Round
-
-
-def _whole(about: str) -> Any:
-    return typer.Option(parser=whole, metavar="N", help=about)
-
-
-def _number(about: str) -> Any:
-    return typer.Option(parser=number, metavar="X", help=about)
-
-
-def _text(metavar: str, about: str) -> Any:
-    return typer.Option(metavar=metavar, help=about)
 
 
 def generate(
@@ -37,38 +26,41 @@ def generate(
             "end at the end of a file or of standard input is dropped.",
         ),
     ] = None,
-    target: Annotated[str | None, _text("MODEL", "Model folder or hub name.")] = None,
+    target: Annotated[str, a_text("MODEL", "Model folder or hub name.")] = "zoo:target",
     drafter: Annotated[
-        str, _text("NAME", "A method (none, ngram, prompt-lookup), model folder or hub name.")
-    ] = "prompt-lookup",
-    file: Annotated[str | None, _text("PATH", "Read the prompt from a file.")] = None,
+        str,
+        a_text(
+            "NAME",
+            "A method (none, ngram, prompt-lookup), model folder or hub name; auto is the embedded "
+            "drafter for the embedded target, prompt-lookup for others.",
+        ),
+    ] = "auto",
+    file: Annotated[str | None, a_text("PATH", "Read the prompt from a file.")] = None,
     draft_length: Annotated[
-        str, _text("N", "Draft tokens a round, or a controller (adaptive).")
+        str, a_text("N", "Draft tokens a round, or a controller (adaptive).")
     ] = "5",
-    max_new_tokens: Annotated[int, _whole("How many tokens to write at most.")] = 128,
-    temperature: Annotated[float, _number("0 is greedy.")] = 0.0,
-    top_k: Annotated[int | None, _whole("Keep the N best tokens.")] = None,
-    top_p: Annotated[float | None, _number("Keep the fewest best with this sum.")] = None,
-    min_p: Annotated[float | None, _number("Drop below this share of the best.")] = None,
-    typical_p: Annotated[float | None, _number("Locally typical sampling.")] = None,
-    repetition_penalty: Annotated[float, _number("1 is none.")] = 1.0,
-    no_repeat_ngram_size: Annotated[int, _whole("No N-gram twice; 0 is off.")] = 0,
-    seed: Annotated[int, _whole("Of the sampling noise.")] = 0,
+    max_new_tokens: Annotated[int, a_whole("How many tokens to write at most.")] = 128,
+    temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
+    top_k: Annotated[int | None, a_whole("Keep the N best tokens.")] = None,
+    top_p: Annotated[float | None, a_number("Keep the fewest best with this sum.")] = None,
+    min_p: Annotated[float | None, a_number("Drop below this share of the best.")] = None,
+    typical_p: Annotated[float | None, a_number("Locally typical sampling.")] = None,
+    repetition_penalty: Annotated[float, a_number("1 is none.")] = 1.0,
+    no_repeat_ngram_size: Annotated[int, a_whole("No N-gram twice; 0 is off.")] = 0,
+    seed: Annotated[int, a_whole("Of the sampling noise.")] = 0,
     stop: Annotated[
-        list[str] | None, _text("TEXT", "End before this text; may be given several times.")
+        list[str] | None, a_text("TEXT", "End before this text; may be given several times.")
     ] = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Go on past the end token.")
     ] = False,
-    verifier: Annotated[str, _text("NAME", "coupled or rejection.")] = "coupled",
-    dtype: Annotated[str, _text("NAME", "float32, bfloat16 or float16.")] = "bfloat16",
-    device: Annotated[str, _text("NAME", "auto, cpu, cuda …")] = "auto",
+    verifier: Annotated[str, a_text("NAME", "coupled or rejection.")] = "coupled",
+    dtype: Annotated[str, a_text("NAME", "float32, bfloat16 or float16.")] = "bfloat16",
+    device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
     """Continue a prompt: the text the target alone would write, sooner."""
-    if target is None:
-        raise InvalidArgument("no --target: give a model folder or a hub name")
     text = _read_prompt(prompt or [], file)
     sampling: dict[str, Any] = {
         "temperature": temperature,
@@ -86,7 +78,7 @@ def generate(
         "ignore_eos": ignore_eos,
     }
     parts: dict[str, Any] = {
-        "drafter": drafter,
+        "drafter": zoo.partner(target) if drafter == "auto" else drafter,
         "draft_length": draft_length,
         "dtype": dtype,
         "device": device,

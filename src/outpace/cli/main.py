@@ -12,6 +12,7 @@ import typer
 
 from ..errors import OutpaceError
 from ..version import __version__
+from .bench import bench
 from .demo import demo
 from .doctor import doctor
 from .generate import generate
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(short_help="Continue a prompt.")(interruptible(generate))
+app.command(short_help="Measure methods side by side.")(interruptible(bench))
 app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
 app.command(short_help="Show what is here, and what works here.")(interruptible(doctor))
 

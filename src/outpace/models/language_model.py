@@ -92,12 +92,9 @@ class LanguageModel:
         finally:
             self.model.set_attn_implementation(before)
 
-    @torch.no_grad()
-    def stock_logits(self, ids: Tensor) -> Tensor:
-        """Return the logits ``[1, T, V]`` of a plain forward over ``ids [1, T]``.
-
-        No cache, the model's own attention: what the loop is measured against.
-        """
+    @contextmanager
+    def stock(self) -> Iterator[PreTrainedModel]:
+        """Run the model as transformers itself would, with its own attention."""
         now, stock = self.model.config._attn_implementation, self._own_attention
         # Eager is right for every family: for a copy of a model that came out of the loop, and
         # where transformers' fused attention of some versions drops a soft-cap in silence.
@@ -106,10 +103,19 @@ class LanguageModel:
         if now != stock:
             self.model.set_attn_implementation(stock)
         try:
-            logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
+            yield self.model
         finally:
             if now != stock:
                 self.model.set_attn_implementation(now)
+
+    @torch.no_grad()
+    def stock_logits(self, ids: Tensor) -> Tensor:
+        """Return the logits ``[1, T, V]`` of a plain forward over ``ids [1, T]``.
+
+        No cache, the model's own attention: what the loop is measured against.
+        """
+        with self.stock() as model:
+            logits: Tensor = model(input_ids=ids, use_cache=False).logits
         return logits
 
     @torch.no_grad()

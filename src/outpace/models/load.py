@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from .. import zoo
 from ..errors import InvalidArgument, ModelNotFound, UnknownName, UnsupportedModel
 from .attention import use_slot_attention
 from .language_model import LanguageModel
@@ -65,7 +66,8 @@ def load(
     """Load a causal language model and its tokenizer, and probe it.
 
     Args:
-        name: a folder in Hugging Face format, or a name on the hub (or in its local cache).
+        name: a folder in Hugging Face format, a name on the hub (or in its local cache), or an
+            embedded model: ``zoo:target``, ``zoo:small``, ``zoo:medium``, ``zoo:large``.
         dtype: of the weights.
         device: where to run; None is the GPU if there is one, else the CPU.
 
@@ -87,7 +89,7 @@ def load(
         )
     model = _weights(source, chosen)
     cast(Any, model).to(place).eval()
-    language_model = wrap(model, _tokenizer(source), name=str(source))
+    language_model = wrap(model, _tokenizer(source), name=os.fspath(name))
     use_slot_attention(model)
     return language_model
 
@@ -146,6 +148,8 @@ def _source(name: str | os.PathLike[str]) -> str:
     text = os.fspath(name)
     if not text.strip():
         raise ModelNotFound("an empty model name: give a model folder or a hub name (org/name)")
+    if text.startswith(zoo.PREFIX):
+        return str(zoo.folder(text))
     folder = Path(text).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():

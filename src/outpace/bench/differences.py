@@ -1,0 +1,130 @@
+"""Why two texts differ: a near tie that fell the other way in this precision, or a bug.
+
+A forward over several tokens and one over a single token differ in the last bits, and in bfloat16
+the two best scores of a position are often equal. On the common beginning of both texts a forward
+without a cache, in a wider type, tells the true scores of the two tokens. The difference is
+*numerical* if the distance between them is at most twice the deviation of *each* path there: of
+the path that is wrong it always is, and a path with a bug deviates far more than its counterpart.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..models import LanguageModel
+from ..sampling import Noise, Stream
+
+Kind = Literal["numerical", "bug", "unclear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first difference of a text from the text it is compared with.
+
+    Attributes:
+        prompt: its number.
+        index: of the first new token that differs.
+        expected: the token of the other text; None where that one has ended.
+        got: the token of this text; None where this one has ended.
+        kind: ``numerical``; ``bug``; or ``unclear``, where the text did not come out the same
+            again or nobody has looked.
+        distance: between the true scores of both tokens.
+        deviation: the smaller of both paths' deviations from the true scores.
+    """
+
+    prompt: int
+    index: int
+    expected: int | None
+    got: int | None
+    kind: Kind = "unclear"
+    distance: float | None = None
+    deviation: float | None = None
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether it is a near tie."""
+        return self.kind == "numerical"
+
+
+def first_difference(prompt: int, expected: Sequence[int], got: Sequence[int]) -> Difference | None:
+    """Return where two texts part, or None where they are equal."""
+    for index, (want, have) in enumerate(zip(expected, got, strict=False)):
+        if want != have:
+            return Difference(prompt, index, want, have)
+    if len(expected) == len(got):
+        return None
+    index = min(len(expected), len(got))
+    want, have = (text[index] if index < len(text) else None for text in (expected, got))
+    return Difference(prompt, index, want, have)
+
+
+class Judge:
+    """Classifies differences; its wider copy of the target is made when it is first needed.
+
+    Args:
+        target: the model of all methods.
+        temperature: 0 is greedy.
+    """
+
+    def __init__(self, target: LanguageModel, temperature: float) -> None:
+        self._target, self._temperature = target, temperature
+        self._wide: Any = None
+
+    def judge(
+        self,
+        difference: Difference,
+        prefix: Sequence[int],
+        seed: int,
+        rows: Sequence[Tensor | None],
+    ) -> Difference:
+        """Return the difference with its kind.
+
+        Args:
+            difference: as found.
+            prefix: prompt and common new tokens.
+            seed: of the noise.
+            rows: the logits ``[V]`` of both paths at the position, in the order expected, got;
+                None for a path that could not be followed.
+        """
+        if difference.expected is None or difference.got is None:
+            return self._as(difference, "bug")  # one text ended early: no tie explains that
+        if rows[0] is None or rows[1] is None:
+            return difference
+        true = self._scores(self._true_logits(prefix), len(prefix), seed)
+        paths = [self._scores(row, len(prefix), seed) for row in rows if row is not None]
+        distance = float((true[difference.expected] - true[difference.got]).abs())
+        deviation = min(float((path - true).abs().max()) for path in paths)
+        kind: Kind = "numerical" if distance <= 2 * deviation else "bug"
+        return self._as(difference, kind, distance, deviation)
+
+    @staticmethod
+    def _as(
+        difference: Difference,
+        kind: Kind,
+        distance: float | None = None,
+        deviation: float | None = None,
+    ) -> Difference:
+        where = (difference.prompt, difference.index, difference.expected, difference.got)
+        return Difference(*where, kind, distance, deviation)
+
+    def _scores(self, logits: Tensor, t: int, seed: int) -> Tensor:
+        scores = logits.to("cpu", torch.float64)
+        if self._temperature:
+            noise = Noise(seed).gumbel([t], len(scores), torch.device("cpu"), Stream.COUPLED)
+            scores = scores / self._temperature + noise[0]
+        return scores
+
+    @torch.no_grad()
+    def _true_logits(self, prefix: Sequence[int]) -> Tensor:
+        if self._wide is None:
+            with self._target.stock() as model:
+                wide: Any = copy.deepcopy(model)
+            dtype = torch.float64 if self._target.dtype == torch.float32 else torch.float32
+            self._wide = wide.to(dtype)
+        ids = torch.tensor([list(prefix)], device=self._target.device)
+        logits: Tensor = self._wide(input_ids=ids, use_cache=False, logits_to_keep=1).logits
+        return logits[0, -1]

@@ -1,0 +1,46 @@
+"""The memory one call needs: the highest point, and how far it rose from where it stood."""
+
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+
+
+def measure(call: Callable[[], object], device: torch.device) -> tuple[int, int] | None:
+    """Return (peak, growth) in bytes, or None where this system does not tell.
+
+    On a GPU: bytes allocated by torch. On a CPU under Linux: the resident set of the process,
+    whose high-water mark is set back first; memory that earlier calls freed is given back to the
+    system before, or growth would be hidden in it.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        return peak, peak - before
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        _RESET.write_text("5")
+        before = _bytes("VmRSS")
+    except (OSError, AttributeError, ValueError, TypeError):
+        call()
+        return None
+    call()
+    peak = _bytes("VmHWM")
+    return peak, max(0, peak - before)
+
+
+def _bytes(name: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(name + ":"):
+            return 1024 * int(line.split()[1])
+    raise ValueError(name)

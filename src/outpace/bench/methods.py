@@ -1,0 +1,201 @@
+"""Methods of the benchmark: whoever can continue a text, timed in the same way."""
+
+import hashlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..compose import make_drafter, make_lengths
+from ..decoder import Decoder
+from ..drafters.model import ModelDrafter
+from ..drafters.none import NoDrafter
+from ..errors import InvalidArgument
+from ..models import LanguageModel
+from ..sampling import Sampler
+from ..types import TokenTree, Verdict
+from ..verifiers import Verifier
+from ..verifiers.coupled import CoupledVerifier
+from .workloads import BenchPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What is measured: loaded once, shared by all methods."""
+
+    target: LanguageModel
+    drafter: LanguageModel | None
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How every method writes: EOS is ignored, so that all texts have the same length."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    seed: int = 0
+
+    def seed_for(self, prompt: BenchPrompt) -> int:
+        """Return the seed of a prompt: another one for every text."""
+        digest = hashlib.sha256(prompt.text.encode()).digest()
+        return (self.seed + int.from_bytes(digest[:4], "little")) % 2**31
+
+
+@dataclass(slots=True)
+class Sample:
+    """One text by one method. Times in seconds, from the text of the prompt to the new text.
+
+    Attributes:
+        tokens: the new ones.
+        seconds: all of it, tokenising in and out.
+        ttft: until the first token.
+        forwards: of the target, those that only prefill apart.
+        emitted: tokens those forwards wrote.
+        drafted: draft tokens they verified.
+        accepted: of those.
+        kv_bytes: keys and values at the end, of target and drafter.
+        drafter_forwards: of the draft model, where there is one.
+    """
+
+    tokens: list[int]
+    seconds: float
+    ttft: float
+    forwards: int
+    emitted: int
+    drafted: int
+    accepted: int
+    kv_bytes: int
+    drafter_forwards: int | None = None
+
+    @property
+    def tpot(self) -> float:
+        """Time per output token after the first."""
+        return (self.seconds - self.ttft) / max(1, len(self.tokens) - 1)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens over the whole time."""
+        return len(self.tokens) / self.seconds
+
+
+class Method(ABC):
+    """One way to continue a text.
+
+    Attributes:
+        name: as it was asked for.
+        same_text: whether our own plain decoding writes the same text, also when sampling.
+    """
+
+    name: str
+    same_text: bool = False
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Get ready to write one text, outside of what is timed."""
+        yield
+
+    @abstractmethod
+    def write(self, prompt: BenchPrompt, writing: Writing) -> Sample:
+        """Write one text."""
+
+    @abstractmethod
+    def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
+        """Write the text again; return its tokens and the logits ``[V]`` each was chosen from."""
+
+    def tune(self, prompts: list[BenchPrompt], writing: Writing) -> Iterator[str]:
+        """Search for the best settings; yield a word for every step done."""
+        return iter(())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was set or found, for the record."""
+        return {}
+
+
+class _Recorder(CoupledVerifier):
+    """Keeps the logits of the nodes on the way."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self.rows: list[Tensor] = []
+
+    def verify(self, tree: TokenTree, logits: Tensor, sampler: Sampler) -> Verdict:
+        verdict = self._verifier.verify(tree, logits, sampler)
+        self.rows += logits[[0, *verdict.path]].clone().unbind()
+        return verdict
+
+
+class Loop(Method):
+    """A drafter of ours, through the one loop."""
+
+    same_text = True
+
+    def __init__(self, name: str, models: Models, draft_length: int | str) -> None:
+        self.name = name
+        self.models = models
+        self._length = draft_length
+        method = name.partition("@")[0]
+        if method == "plain":
+            drafter: Any = NoDrafter()
+        elif method == "draft":
+            if models.drafter is None:
+                raise InvalidArgument("method 'draft' needs a draft model: give --drafter")
+            drafter = ModelDrafter(models.drafter)
+        else:
+            drafter = make_drafter(method, dtype=models.target.dtype, device=models.target.device)
+        self.decoder = Decoder(models.target, drafter, lengths=make_lengths(draft_length))
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Hand the models to the loop, and forget what earlier texts taught the drafter."""
+        self.decoder.drafter.reset()
+        with self.models.target.attached():
+            if isinstance(self.decoder.drafter, ModelDrafter):
+                with self.decoder.drafter.model.attached():
+                    yield
+            else:
+                yield
+
+    def write(self, prompt: BenchPrompt, writing: Writing) -> Sample:
+        """Write one text."""
+        began = time.perf_counter()
+        output = self.decoder.generate(
+            prompt.text,
+            max_new_tokens=writing.max_new_tokens,
+            temperature=writing.temperature,
+            seed=writing.seed_for(prompt),
+            ignore_eos=True,
+        )
+        seconds = time.perf_counter() - began
+        stats, drafter = output.stats, self.decoder.drafter
+        return Sample(
+            output.tokens,
+            seconds,
+            stats.ttft,
+            forwards=stats.rounds,
+            emitted=stats.emitted,
+            drafted=stats.drafted,
+            accepted=stats.accepted,
+            kv_bytes=stats.kv_bytes,
+            drafter_forwards=drafter.forwards if isinstance(drafter, ModelDrafter) else None,
+        )
+
+    def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
+        """Write the text again; return its tokens and the logits each was chosen from."""
+        own, recorder = self.decoder.verifier, _Recorder(self.decoder.verifier)
+        self.decoder.verifier = recorder
+        try:
+            return self.write(prompt, writing).tokens, recorder.rows
+        finally:
+            self.decoder.verifier = own
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its draft length."""
+        if isinstance(self.decoder.drafter, NoDrafter):
+            return {}
+        return {"draft_length": self._length}

@@ -1,0 +1,66 @@
+"""What to measure: methods from their names."""
+
+from collections.abc import Sequence
+
+from .. import registry
+from ..errors import InvalidArgument, UnknownName
+from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted
+from .methods import Loop, Method, Models
+
+BASELINES = ("hf", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
+ALIASES = {"plain": "none", "draft": "model"}
+"""Drafters by the names of their methods here."""
+DEFAULT = ("hf", "hf-assisted", "plain", "draft", "prompt-lookup", "ngram")
+DEFAULT_LENGTH = 5
+
+
+def method_names() -> list[str]:
+    """Return the names of all methods, the baselines first."""
+    shown = {drafter: alias for alias, drafter in ALIASES.items()}
+    return [*BASELINES, *(shown.get(name, name) for name in registry.names("drafter"))]
+
+
+def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
+    """Return the names to run: each once, none unknown, what they are compared with added.
+
+    That is ``hf``, whose speed the others are measured against, and for sampled text ``plain``.
+
+    Raises:
+        UnknownName: no such method.
+        InvalidArgument: none at all, or a length for a method that has none.
+    """
+    asked = list(dict.fromkeys(name for name in names if name))
+    if not asked:
+        raise InvalidArgument(f"no methods: give one or more of {', '.join(method_names())}")
+    for name in asked:
+        method, at, length = name.partition("@")
+        if method not in method_names():
+            raise UnknownName(registry.unknown_among("method", method, method_names()))
+        if at and (method in {"hf", "hf-assisted-tuned", "plain"} or not length):
+            raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
+    needed = ["hf", "plain"] if temperature else ["hf"]
+    return [*(name for name in needed if name not in asked), *asked]
+
+
+def make_method(name: str, models: Models, draft_length: int | str) -> Method:
+    """Return a method from ``NAME`` or ``NAME@LENGTH``.
+
+    Transformers' own methods draft the same number of tokens every round; where the draft length
+    is a controller, they take the default number.
+
+    Raises:
+        OutpaceError: a length or a draft model that cannot be used.
+    """
+    method, _, own = name.partition("@")
+    length = own or draft_length
+    if method not in BASELINES:
+        return Loop(name, models, length)
+    if method == "hf":
+        return HuggingFace(name, models)
+    if method == "hf-assisted-tuned":
+        return TunedAssisted(name, models)
+    number = int(length) if str(length).isdigit() else DEFAULT_LENGTH
+    if own and not own.isdigit():
+        raise InvalidArgument(f"method {name!r}: transformers takes a number of draft tokens")
+    kind = Assisted if method == "hf-assisted" else PromptLookup
+    return kind(name, models, number)

@@ -1,0 +1,184 @@
+"""A finished measurement as plain values: all that reports, replays and readers need."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from .environment import environment
+from .methods import Method, Sample
+from .metrics import LOOPING, mean_and_deviation, repeated_8gram_share, speedup
+from .runner import BASELINE, Bench, Key, Measured
+from .workloads import prompts_hash
+
+SCHEMA_VERSION = 1
+FEW = 5
+"""Fewer prompts than this make a bootstrap interval too narrow."""
+Record = dict[str, Any]
+
+
+def make_record(bench: Bench, done: Measured, config: dict[str, Any]) -> Record:
+    """Return the record of a run.
+
+    Args:
+        bench: what was run.
+        done: what came of it.
+        config: the settings it was asked for with, to run it again.
+    """
+    shares = _shares(bench, done)
+    groups = _groups(bench, done, shares)
+    results = [_result(bench, done, method, groups) for method in bench.methods]
+    keys = done.keys
+    record: Record = {
+        "schema_version": SCHEMA_VERSION,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(),
+        "config": config,
+        "interrupted": done.interrupted,
+        "prompts": {
+            "sha256": prompts_hash(bench.prompts),
+            "count": len({prompt for prompt, _ in keys}),
+            "texts": [
+                {
+                    "workload": prompt.workload,
+                    "name": prompt.name,
+                    "repeated_8gram_share": shares.get(number),
+                }
+                for number, prompt in enumerate(bench.prompts)
+            ],
+        },
+        "results": results,
+    }
+    record["warnings"] = _warnings(bench, done, record)
+    return record
+
+
+def _result(
+    bench: Bench, done: Measured, method: Method, groups: dict[str, set[int]]
+) -> dict[str, Any]:
+    samples = done.samples[method.name]
+    keys = done.keys
+    memory = done.memory.get(method.name)
+    differences = done.differences.get(method.name)
+    return {
+        "method": method.name,
+        "settings": method.settings,
+        **_figures(done, method.name, keys),
+        "peak_memory_bytes": memory[0] if memory else None,
+        "memory_growth_bytes": memory[1] if memory else None,
+        "kv_bytes": max(samples[key].kv_bytes for key in keys),
+        "identical": None if differences is None else not differences,
+        "compared_with": None if differences is None else bench.reference,
+        "differing_prompts": None if differences is None else len(differences),
+        "first_difference": dataclasses.asdict(differences[0]) if differences else None,
+        "differences": [dataclasses.asdict(one) for one in differences or ()],
+        "repeated_8gram_share": statistics.fmean(
+            repeated_8gram_share(samples[key].tokens) for key in keys
+        ),
+        "breakdown": [
+            {"group": name, "prompts": len(members), **_figures(done, method.name, chosen)}
+            for name, members in groups.items()
+            if (chosen := [key for key in keys if key[0] in members])
+        ],
+        "runs": [_run(key, samples[key]) for key in keys],
+    }
+
+
+def _figures(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, Any]:
+    """Return the figures of a method over some of the texts."""
+    samples = [done.samples[name][key] for key in keys]
+    speeds = [sample.tokens_per_second for sample in samples]
+    mean, deviation = mean_and_deviation(speeds)
+    drafted = sum(sample.drafted for sample in samples)
+    forwards = sum(sample.forwards for sample in samples)
+    ratio = speedup(_by_prompt(done, BASELINE, keys), _by_prompt(done, name, keys))
+    return {
+        "tokens_per_second": {"mean": mean, "std": deviation, "samples": speeds},
+        "speedup_vs_hf": dataclasses.asdict(ratio),
+        "ttft_ms": 1000 * statistics.fmean(sample.ttft for sample in samples),
+        "tpot_ms": 1000 * statistics.fmean(sample.tpot for sample in samples),
+        "acceptance_rate": sum(s.accepted for s in samples) / drafted if drafted else None,
+        "mean_acceptance_length": (
+            sum(sample.emitted for sample in samples) / forwards if forwards else None
+        ),
+    }
+
+
+def _by_prompt(done: Measured, name: str, keys: Sequence[Key]) -> list[list[float]]:
+    seconds: dict[int, list[float]] = {}
+    for key in keys:
+        seconds.setdefault(key[0], []).append(done.samples[name][key].seconds)
+    return list(seconds.values())
+
+
+def _run(key: Key, sample: Sample) -> dict[str, Any]:
+    return {
+        "prompt": key[0],
+        "repeat": key[1],
+        "new_tokens": len(sample.tokens),
+        "seconds": sample.seconds,
+        "ttft_ms": 1000 * sample.ttft,
+        "tpot_ms": 1000 * sample.tpot,
+        "forwards": sample.forwards,
+        "drafted": sample.drafted,
+        "accepted": sample.accepted,
+        "drafter_forwards": sample.drafter_forwards,
+        "kv_bytes": sample.kv_bytes,
+    }
+
+
+def _shares(bench: Bench, done: Measured) -> dict[int, float]:
+    """Return how much the reference text of each prompt repeats itself."""
+    texts = done.samples[bench.reference]
+    return {key[0]: repeated_8gram_share(texts[key].tokens) for key in done.keys}
+
+
+def _groups(bench: Bench, done: Measured, shares: dict[int, float]) -> dict[str, set[int]]:
+    """Return the parts that are also reported apart: workloads, and texts that go in circles."""
+    groups: dict[str, set[int]] = {}
+    for number, _ in done.keys:
+        groups.setdefault(bench.prompts[number].workload, set()).add(number)
+    if len(groups) == 1:
+        groups = {}
+    looping = {number for number, share in shares.items() if share > LOOPING}
+    if looping:
+        groups["repeating"] = looping
+        groups["not repeating"] = set(shares) - looping
+    return groups
+
+
+def _warnings(bench: Bench, done: Measured, record: Record) -> list[str]:
+    found = []
+    if done.interrupted:
+        found.append(
+            f"interrupted: {len(done.keys)} of {bench.repeats * len(bench.prompts)} texts a method "
+            "are done"
+        )
+    shares = [text["repeated_8gram_share"] for text in record["prompts"]["texts"]]
+    looping = sum(share is not None and share > LOOPING for share in shares)
+    if looping:
+        found.append(
+            f"{looping} of {record['prompts']['count']} texts repeat themselves (more than "
+            f"{LOOPING:.0%} of their 8-grams): they flatter every drafter and are reported apart"
+        )
+    if record["prompts"]["count"] < FEW:
+        found.append(
+            f"{record['prompts']['count']} prompts are too few for intervals to be trusted: give "
+            f"{FEW} or more"
+        )
+    for result in record["results"]:
+        ratio = result["speedup_vs_hf"]
+        value, low, high = ratio["value"], ratio["low"], ratio["high"]
+        if result["method"] != BASELINE and high - low > abs(value - 1):
+            found.append(
+                f"{result['method']}: the interval {low:.2f} to {high:.2f} is wider than the "
+                f"difference from hf: give more prompts or --repeats"
+            )
+        bugs = sum(one["kind"] == "bug" for one in result["differences"])
+        if bugs:
+            found.append(
+                f"{result['method']}: {bugs} texts differ from {result['compared_with']} and no "
+                "near tie explains it"
+            )
+    return found

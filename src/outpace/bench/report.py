@@ -1,0 +1,200 @@
+"""Records as tables and sentences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .record import Record
+from .runner import BASELINE
+
+SPEED = (
+    "method",
+    "tokens/s",
+    "× hf (95 % interval)",
+    "TTFT ms",
+    "TPOT ms",
+    "acceptance rate",
+    "tokens a forward",
+)
+"""The head of the table of speeds."""
+TEXT = ("method", "peak MB", "growth MB", "KV MB", "same text")
+"""The head of the table of memory and texts."""
+
+
+def speed_rows(record: Record) -> list[tuple[str, ...]]:
+    """Return the cells under :data:`SPEED`, one row a method."""
+    return [
+        (
+            label(result),
+            *_speed(result),
+            f"{result['ttft_ms']:.1f}",
+            f"{result['tpot_ms']:.2f}",
+            _share(result["acceptance_rate"]),
+            _number(result["mean_acceptance_length"]),
+        )
+        for result in record["results"]
+    ]
+
+
+def text_rows(record: Record) -> list[tuple[str, ...]]:
+    """Return the cells under :data:`TEXT`, one row a method."""
+    return [
+        (
+            label(result),
+            _megabytes(result["peak_memory_bytes"]),
+            _megabytes(result["memory_growth_bytes"], 1),
+            _megabytes(result["kv_bytes"], 1),
+            same_text(result, record),
+        )
+        for result in record["results"]
+    ]
+
+
+BREAKDOWN = (
+    "texts",
+    "method",
+    "tokens/s",
+    "× hf (95 % interval)",
+    "acceptance rate",
+    "tokens a forward",
+)
+"""The head of the table of parts."""
+
+
+def breakdown_rows(record: Record) -> list[tuple[str, ...]]:
+    """Return the cells of the table of parts, under :data:`BREAKDOWN`."""
+    parts = [
+        (number, part, result)
+        for result in record["results"]
+        for number, part in enumerate(result["breakdown"])
+    ]
+    return [
+        (
+            f"{part['group']} ({part['prompts']})",
+            label(result),
+            *_speed(part),
+            _share(part["acceptance_rate"]),
+            _number(part["mean_acceptance_length"]),
+        )
+        for _, part, result in sorted(parts, key=lambda one: one[0])
+    ]
+
+
+def verdict(record: Record) -> str:
+    """Return one sentence: what is fastest here, by how much, and is the text still the same."""
+    others = [result for result in record["results"] if result["method"] != BASELINE]
+    if not others:
+        return "Only the baseline was measured."
+    best = max(others, key=lambda result: result["speedup_vs_hf"]["value"])
+    ratio = best["speedup_vs_hf"]
+    if ratio["low"] <= 1.0:
+        return (
+            "No method is faster than transformers' generate here for sure; the fastest in this "
+            f"run was {best['method']} at {ratio['value']:.2f} × ({ratio['low']:.2f} to "
+            f"{ratio['high']:.2f})."
+        )
+    return (
+        f"{best['method']} is fastest here: {ratio['value']:.2f} × transformers' generate (95 % "
+        f"interval {ratio['low']:.2f} to {ratio['high']:.2f}). {_sameness(best, record)}"
+    )
+
+
+def markdown(record: Record) -> str:
+    """Return the whole record as a page of Markdown."""
+    config, environment = record["config"], record["environment"]
+    versions = ", ".join(f"{name} {value}" for name, value in environment["versions"].items())
+    where = environment["gpu"] or f"{environment['cpu']['name']}, {environment['threads']} threads"
+    how = f"temperature {config['temperature']}" if config["temperature"] else "greedy"
+    lines = [
+        f"Target {config['target']}, drafter {config['drafter']}, {config['dtype']}, "
+        f"{record['prompts']['count']} prompts ({', '.join(config['prompts'])}), "
+        f"{config['max_new_tokens']} new tokens each, {config['repeats']} repeats, {how}, draft "
+        f"length {config['draft_length']}.",
+        "",
+        *_table(SPEED, speed_rows(record)),
+        "",
+        *_table(TEXT, text_rows(record)),
+        "",
+        verdict(record),
+        "",
+    ]
+    if parts := breakdown_rows(record):
+        lines += ["The same by kind of text:", "", *_table(BREAKDOWN, parts), ""]
+    lines += [f"- {warning}" for warning in record["warnings"]]
+    lines += [""] if record["warnings"] else []
+    lines += [
+        f"Measured on {where} ({environment['system']}) with {versions}; prompts "
+        f"{record['prompts']['sha256'][:12]}.",
+        "",
+        "```sh",
+        config["command"],
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def label(result: dict[str, Any]) -> str:
+    """Return the name of a method, with what tuning found."""
+    settings = result["settings"]
+    if "settings_tried" in settings:
+        length, threshold = settings["draft_length"], settings["confidence_threshold"]
+        return f"{result['method']} ({length}, {threshold})"
+    return str(result["method"])
+
+
+def same_text(result: dict[str, Any], record: Record) -> str:
+    """Return whether a method writes the text it is compared with."""
+    if result["identical"] is None:
+        return "–"
+    if result["identical"]:
+        return f"as {result['compared_with']}"
+    differences = result["differences"]
+    ties = sum(one["kind"] == "numerical" for one in differences)
+    other = len(differences) - ties
+    same = record["prompts"]["count"] - len(differences)
+    words = [f"{ties} near ties"] if ties else []
+    if other:
+        unclear = sum(one["kind"] == "unclear" for one in differences)
+        words += [f"{unclear} unclear"] if unclear else []
+        words += [f"{other - unclear} BUGS"] if other > unclear else []
+    return f"{same} of {record['prompts']['count']}, {', '.join(words)}"
+
+
+def _sameness(result: dict[str, Any], record: Record) -> str:
+    if result["identical"] is None:
+        return "Its sampled text follows the same law."
+    if result["identical"]:
+        return "It writes the same text, token for token."
+    if all(one["kind"] == "numerical" for one in result["differences"]):
+        return (
+            f"It writes the same text but for near ties of {record['config']['dtype']} in "
+            f"{len(result['differences'])} of {record['prompts']['count']} texts."
+        )
+    return "Its text differs, and not all differences are near ties: see the table."
+
+
+def _speed(figures: dict[str, Any]) -> tuple[str, str]:
+    speed, ratio = figures["tokens_per_second"], figures["speedup_vs_hf"]
+    return (
+        f"{speed['mean']:.1f} ± {speed['std']:.1f}",
+        f"{ratio['value']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})",
+    )
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _megabytes(value: int | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value / 1e6:.{digits}f}"
+
+
+def _table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{' --- |' * len(head)}",
+        *(f"| {' | '.join(row)} |" for row in cells),
+    ]

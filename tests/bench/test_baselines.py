@@ -1,0 +1,127 @@
+from typing import Any
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from outpace.bench import BenchPrompt, Models, Writing
+from outpace.bench.baselines import Assisted, HuggingFace, TunedAssisted, tuning_steps
+from outpace.bench.plan import make_method
+from outpace.errors import InvalidArgument
+
+WRITING = Writing(max_new_tokens=40)
+
+
+def drafted(models: Models, prompt: BenchPrompt, length: int) -> Any:
+    method = Assisted("hf-assisted", models, length)
+    with method.ready():
+        return method.write(prompt, WRITING)
+
+
+def test_the_draft_length_is_what_was_asked_for(models: Models, prompts: list[BenchPrompt]) -> None:
+    for length in (2, 3, 7):
+        sample = drafted(models, prompts[0], length)
+        rounds = sample.forwards
+        # every round drafts all of its tokens, but for those near the end of the text
+        assert length * (rounds - length) <= sample.drafted <= length * rounds
+        assert sample.drafter_forwards == sample.drafted
+
+
+def test_the_default_threshold_would_cut_drafts_short(
+    models: Models, prompts: list[BenchPrompt]
+) -> None:
+    """What the baseline must not be: with transformers' defaults K makes no difference."""
+    counts = []
+    for length in (3, 7):
+        method = Assisted("hf-assisted", models, length)
+        method._threshold = 0.99
+        with method.ready():
+            counts.append(method.write(prompts[0], WRITING).drafted)
+    assert counts[0] == counts[1]
+    assert drafted(models, prompts[0], 3).drafted < drafted(models, prompts[0], 7).drafted
+
+
+def test_settings_do_not_stay_behind(models: Models, prompts: list[BenchPrompt]) -> None:
+    assert models.drafter is not None
+    before = [model.model.generation_config for model in (models.target, models.drafter)]
+    kept = [config.to_dict() for config in before if isinstance(config, GenerationConfig)]
+    attention = models.target.model.config._attn_implementation
+    method = Assisted("hf-assisted", models, 7)
+
+    def stopped() -> None:
+        with method.ready():
+            method.write(prompts[0], WRITING)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    after = [model.model.generation_config for model in (models.target, models.drafter)]
+    assert [id(config) for config in after] == [id(config) for config in before]
+    assert [config.to_dict() for config in after if config is not None] == kept
+    assert models.target.model.config._attn_implementation == attention
+
+
+def test_counts_add_up(models: Models, prompts: list[BenchPrompt]) -> None:
+    for name in ("hf", "hf-assisted", "hf-prompt-lookup", "plain", "draft", "prompt-lookup"):
+        method = make_method(name, models, 4)
+        with method.ready():
+            sample = method.write(prompts[0], WRITING)
+        assert len(sample.tokens) == 40
+        assert 0 <= sample.accepted <= sample.drafted
+        assert sample.emitted == sample.accepted + sample.forwards
+        assert 0 < sample.ttft < sample.seconds
+        assert sample.kv_bytes > 0
+        assert (sample.drafted == 0) == (name in {"hf", "plain"})
+
+
+def test_the_end_of_text_is_ignored(models: Models, prompts: list[BenchPrompt]) -> None:
+    method = HuggingFace("hf", models)
+    with method.ready():
+        tokens = method.write(prompts[0], WRITING).tokens
+    config: Any = models.target.model.generation_config
+    config.eos_token_id = tokens[3]
+    models.target.config.eos_token_id = tokens[3]
+    ids = [models.target.tokenizer(prompts[0].text)["input_ids"]]  # type: ignore[misc]
+    with models.target.stock() as stock:
+        given: Any = torch.tensor(ids)
+        ended: Any = stock.generate(given, max_new_tokens=40, do_sample=False)  # type: ignore[operator]
+    assert ended.shape[1] < len(ids[0]) + 40  # left alone, the text ends there
+    for name in ("hf", "hf-assisted", "hf-prompt-lookup", "plain", "draft"):
+        method_ = make_method(name, models, 4)
+        with method_.ready():
+            assert method_.write(prompts[0], WRITING).tokens == tokens
+
+
+def test_the_logits_of_a_text_choose_its_tokens(models: Models, prompts: list[BenchPrompt]) -> None:
+    for name in ("hf", "hf-assisted", "plain", "draft", "ngram"):
+        method = make_method(name, models, 4)
+        with method.ready():
+            tokens, rows = method.rows(prompts[0], WRITING)
+            assert tokens == method.write(prompts[0], WRITING).tokens
+        assert [int(row.argmax()) for row in rows] == tokens
+
+
+def test_tuning_tries_all_and_keeps_the_best(
+    models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = TunedAssisted("hf-assisted-tuned", models)
+
+    def timed(prompt: BenchPrompt, writing: Writing) -> Any:
+        best = (method._length, method._threshold) == (6, 0.4)
+        return type("Timed", (), {"seconds": 1.0 if best else 2.0})
+
+    monkeypatch.setattr(method, "write", timed)
+    steps = list(method.tune(prompts, WRITING))
+    assert len(steps) == tuning_steps(len(prompts)) == 72
+    assert method.settings == {
+        "draft_length": 6,
+        "confidence_threshold": 0.4,
+        "settings_tried": 36,
+    }
+
+
+def test_a_draft_model_is_needed(models: Models) -> None:
+    alone = Models(models.target, None)
+    for name in ("hf-assisted", "hf-assisted-tuned", "draft"):
+        with pytest.raises(InvalidArgument, match="needs a draft model: give --drafter"):
+            make_method(name, alone, 5)

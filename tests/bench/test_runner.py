@@ -1,0 +1,249 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from outpace.bench import Bench, BenchPrompt, Models, Writing, fit_prompts, make_method, make_record
+from outpace.bench.methods import Loop, Method
+from outpace.bench.report import markdown, verdict
+from outpace.drafters.ngram import NgramDrafter
+from outpace.errors import PromptError
+from outpace.sampling import Sampler
+from outpace.types import TokenTree, Verdict
+from outpace.verifiers.coupled import CoupledVerifier
+
+METHODS = ("hf", "hf-assisted", "hf-prompt-lookup", "plain", "draft", "prompt-lookup", "ngram")
+CONFIG: dict[str, Any] = {
+    "target": "tiny",
+    "drafter": "blurred",
+    "prompts": ["own"],
+    "max_new_tokens": 24,
+    "repeats": 2,
+    "temperature": 0.0,
+    "dtype": "float32",
+    "draft_length": "4",
+    "command": "outpace bench",
+}
+
+
+def made(
+    models: Models, prompts: list[BenchPrompt], names: tuple[str, ...] = METHODS, **settings: Any
+) -> Bench:
+    writing = Writing(24, settings.pop("temperature", 0.0), settings.pop("seed", 0))
+    methods = [make_method(name, models, 4) for name in names]
+    return Bench(models, methods, prompts, writing, **{"repeats": 2, **settings})
+
+
+def test_all_methods_write_the_same_text(models: Models, prompts: list[BenchPrompt]) -> None:
+    bench = made(models, prompts)
+    done = bench.run()
+    record = make_record(bench, done, CONFIG)
+    assert [result["identical"] for result in record["results"]] == [None, *[True] * 6]
+    assert not done.interrupted
+    assert done.judged
+    assert "BUGS" not in markdown(record)
+
+
+def test_sampled_texts_are_compared_with_plain(models: Models, prompts: list[BenchPrompt]) -> None:
+    bench = made(models, prompts, temperature=0.9)
+    record = make_record(bench, bench.run(), CONFIG)
+    same = {result["method"]: result["identical"] for result in record["results"]}
+    assert same == {
+        "hf": None,
+        "hf-assisted": None,
+        "hf-prompt-lookup": None,
+        "plain": None,
+        "draft": True,
+        "prompt-lookup": True,
+        "ngram": True,
+    }
+    texts = [tuple(bench.run().samples["plain"][n, 0].tokens) for n in range(2)]
+    assert texts[0] != texts[1]  # every prompt has a seed of its own
+
+
+class Wrong(CoupledVerifier):
+    """Takes the second best token once in a while."""
+
+    def verify(self, tree: TokenTree, logits: Tensor, sampler: Sampler) -> Verdict:
+        if len(sampler.context) % 7 == 0:
+            logits = logits.clone()
+            logits[0, logits[0].argmax()] = -1e4
+        return super().verify(tree, logits, sampler)
+
+
+def test_a_wrong_text_is_called_a_bug(models: Models, prompts: list[BenchPrompt]) -> None:
+    bench = made(models, prompts, ("hf", "draft"))
+    loop = bench.methods[1]
+    assert isinstance(loop, Loop)
+    loop.decoder.verifier = Wrong()
+    done = bench.run()
+    record = make_record(bench, done, CONFIG)
+    result = record["results"][1]
+    assert result["identical"] is False
+    assert result["first_difference"]["kind"] == "bug"
+    assert result["first_difference"]["distance"] > 2 * result["first_difference"]["deviation"]
+    assert any("no near tie explains it" in warning for warning in record["warnings"])
+    assert "BUGS" in markdown(record)
+
+
+def test_a_near_tie_is_called_one(
+    in_dtype: Callable[[torch.dtype], Models], prompts: list[BenchPrompt]
+) -> None:
+    models = in_dtype(torch.bfloat16)
+    with torch.no_grad():  # two tokens whose true scores hardly differ
+        head = models.target.model.get_output_embeddings().weight
+        head[1::2] = head[0:-1:2] * (1 + 2**-8)
+    bench = made(models, prompts * 3, ("hf", "plain", "draft"), repeats=1)
+    done = bench.run()
+    found = [one for several in done.differences.values() for one in several]
+    assert found, "this model has no near ties: choose another"
+    assert {one.kind for one in found} == {"numerical"}
+
+
+def test_methods_take_turns_on_every_prompt(models: Models, prompts: list[BenchPrompt]) -> None:
+    bench = made(models, prompts, ("hf", "plain", "ngram"), warmup=1)
+    told: list[str] = []
+    bench.run(told.append)
+    assert len(told) == bench.steps
+    measured = [line for line in told if line.startswith("own")]
+    assert len(measured) == 2 * len(prompts) * 3
+    for start in range(0, len(measured), 3):
+        group = measured[start : start + 3]
+        assert len({line.partition(":")[0] for line in group}) == 1
+        assert len(set(group)) == 3
+    orders = {
+        tuple(line.partition(": ")[2] for line in measured[i : i + 3]) for i in range(0, 18, 3)
+    }
+    assert len(orders) > 1  # nobody is always first
+
+
+def test_nothing_is_learnt_from_an_earlier_run(models: Models, prompts: list[BenchPrompt]) -> None:
+    bench = made(models, prompts, ("hf", "ngram"), repeats=3)
+    method = bench.methods[1]
+    assert isinstance(method, Loop)
+    assert isinstance(method.decoder.drafter, NgramDrafter)
+    method.decoder.drafter.keep = True
+    samples = bench.run().samples["ngram"]
+    for number in range(len(prompts)):
+        assert len({samples[number, repeat].accepted for repeat in range(3)}) == 1
+    method.decoder.drafter.reset()
+    with models.target.attached():  # without a reset the second time is a recital
+        counts = [method.write(prompts[0], bench.writing).accepted for _ in range(2)]
+    assert counts[1] > counts[0]
+
+
+def interrupt(bench: Bench, name: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C when a method writes for the ``at``-th time."""
+    method = next(method for method in bench.methods if method.name == name)
+    own, calls = method.write, [0]
+
+    def write(prompt: BenchPrompt, writing: Writing) -> Any:
+        calls[0] += 1
+        if calls[0] == at:
+            raise KeyboardInterrupt
+        return own(prompt, writing)
+
+    monkeypatch.setattr(method, "write", write)
+
+
+def test_an_interrupt_keeps_what_is_whole(
+    models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = made(models, prompts, ("hf", "plain", "draft"))
+    interrupt(bench, "plain", 2 + 4, monkeypatch)  # warm-up, memory, then the fourth text
+    done = bench.run()
+    assert done.interrupted
+    assert done.keys == [(0, 0), (1, 0), (2, 0)]
+    assert all(sorted(samples) == done.keys for samples in done.samples.values())
+    record = make_record(bench, done, CONFIG)
+    assert record["interrupted"]
+    assert record["warnings"][0] == "interrupted: 3 of 6 texts a method are done"
+    assert record["prompts"]["count"] == 3
+
+
+def test_an_interrupt_before_anything_is_whole(
+    models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = made(models, prompts, ("hf", "plain"))
+    interrupt(bench, "plain", 3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run()
+
+
+def test_the_record(models: Models, prompts: list[BenchPrompt]) -> None:
+    other = [*prompts, BenchPrompt("songs", "la", "la la la la la la la la")]
+    bench = made(models, other, ("hf", "hf-assisted", "plain", "draft@2"))
+    record = json.loads(json.dumps(make_record(bench, bench.run(), CONFIG)))
+    assert record["schema_version"] == 1
+    assert {"versions", "cpu", "threads", "gpu", "git"} <= record["environment"].keys()
+    assert len(record["prompts"]["sha256"]) == 64
+    result = record["results"][3]
+    assert result["method"] == "draft@2"
+    assert result["settings"] == {"draft_length": "2"}
+    assert {
+        "tokens_per_second",
+        "speedup_vs_hf",
+        "ttft_ms",
+        "tpot_ms",
+        "acceptance_rate",
+        "mean_acceptance_length",
+        "peak_memory_bytes",
+        "memory_growth_bytes",
+        "kv_bytes",
+        "identical",
+        "first_difference",
+        "repeated_8gram_share",
+        "breakdown",
+        "runs",
+    } <= result.keys()
+    speed = result["tokens_per_second"]
+    assert len(speed["samples"]) == 8
+    assert speed["mean"] == pytest.approx(sum(speed["samples"]) / 8)
+    ratio = result["speedup_vs_hf"]
+    assert ratio["low"] <= ratio["value"] <= ratio["high"]
+    assert record["results"][0]["speedup_vs_hf"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    total = {
+        name: sum(run["seconds"] for run in record["results"][place]["runs"])
+        for name, place in (("hf", 0), ("draft", 3))
+    }
+    assert ratio["value"] == pytest.approx(total["hf"] / total["draft"])
+    groups = {part["group"]: part["prompts"] for part in result["breakdown"]}
+    assert groups.items() >= {"own": 3, "songs": 1}.items()
+    assert all(run["new_tokens"] == 24 for run in result["runs"])
+    assert verdict(record)
+
+
+def test_texts_in_circles_are_told_apart(models: Models, prompts: list[BenchPrompt]) -> None:
+    with torch.no_grad():  # a model that says one thing for ever
+        models.target.model.get_output_embeddings().weight.zero_()
+    bench = made(models, prompts, ("hf", "plain"))
+    record = make_record(bench, bench.run(), CONFIG)
+    assert record["results"][0]["repeated_8gram_share"] > 0.9
+    assert any("3 of 3 texts repeat themselves" in warning for warning in record["warnings"])
+    groups = [part["group"] for part in record["results"][0]["breakdown"]]
+    assert groups == ["repeating"]
+
+
+def test_prompts_fit_the_models(models: Models) -> None:
+    long = BenchPrompt("own", "long", "a" * 600)
+    passage = BenchPrompt("pg19", "book", "word " * 100, tokens=10)
+    fitted, cut = fit_prompts([long, passage], models, 40)
+    assert cut == 1
+    assert fitted[0].text == "a" * (512 - 40)
+    assert fitted[1].text == "word word "
+    with pytest.raises(PromptError, match="fewer --max-new-tokens"):
+        fit_prompts([long], models, 512)
+    models.target.tokenizer = None
+    with pytest.raises(PromptError, match="has no tokenizer"):
+        fit_prompts([long], models, 40)
+
+
+def test_every_method_says_what_it_is(models: Models) -> None:
+    method: Method = make_method("draft@7", models, 5)
+    assert method.name == "draft@7"
+    assert method.settings == {"draft_length": "7"}
+    assert make_method("hf-prompt-lookup", models, "adaptive").settings == {"draft_length": 5}
+    assert make_method("plain", models, 5).settings == {}
