@@ -19,8 +19,26 @@ LINE = 96
 
 # A method added to one of these packages is listed without a line here.
 METHODS = ("drafters", "verifiers", "lengths")
-BEFORE = ("outpace", "outpace.errors", "outpace.types", "outpace.decoder", "outpace.request")
+BEFORE = (
+    "outpace",
+    "outpace.zoo",
+    "outpace.errors",
+    "outpace.types",
+    "outpace.decoder",
+    "outpace.request",
+)
 AFTER = (
+    "outpace.bench.workloads",
+    "outpace.bench.methods",
+    "outpace.bench.baselines",
+    "outpace.bench.plan",
+    "outpace.bench.runner",
+    "outpace.bench.metrics",
+    "outpace.bench.differences",
+    "outpace.bench.memory",
+    "outpace.bench.environment",
+    "outpace.bench.record",
+    "outpace.bench.report",
     "outpace.compose",
     "outpace.cache",
     "outpace.models",

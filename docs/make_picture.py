@@ -1,4 +1,4 @@
-"""Draws docs/images/demo.svg: a real run over TinyStories-656K, in the colours of the terminal.
+"""Draws docs/images/demo.svg: a real run of the embedded models, in the colours of the terminal.
 
 Run it by hand after the screen or the demonstration has changed: ``python docs/make_picture.py``.
 The picture holds no font, script or link; a viewer's own monospace font sets the text.
@@ -13,10 +13,8 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from outpace import Decoder
-from outpace.cli.demo import CHECKPOINT, PROMPTS
+from outpace.cli.demo import DRAFT_LENGTH, PROMPTS
 from outpace.cli.screen import LEGEND, STYLES
-from outpace.data import VARIABLE, checkpoint
-from outpace.models import load
 
 PICTURE = Path(__file__).resolve().parent / "images" / "demo.svg"
 TITLE = "outpace demo"
@@ -68,13 +66,8 @@ THEME = TerminalTheme(
 
 
 def main() -> int:
-    """Write the picture; return 1 where the checkpoint is missing or the text is another one."""
-    folder = checkpoint(CHECKPOINT)
-    if folder is None:
-        print(f"{CHECKPOINT} is not here: {VARIABLE} names a folder with models/", file=sys.stderr)
-        return 1
-    target = load(folder, dtype="float32")
-    decoder = Decoder.from_pretrained(target, drafter="ngram")
+    """Write the picture; return 1 where the text is another one."""
+    decoder = Decoder.from_pretrained(draft_length=DRAFT_LENGTH, dtype="float32")
     console = Console(
         file=io.StringIO(),
         record=True,
@@ -85,17 +78,17 @@ def main() -> int:
         markup=False,
         legacy_windows=False,
     )
-    for kind, meaning in {**LEGEND, "plain": "a token of a round without a draft"}.items():
+    for kind, meaning in LEGEND.items():
         console.print(Text.assemble((f"{kind:<9}", STYLES[kind]), (f"  {meaning}", "dim")))
     console.print()
-    prompt, _ = PROMPTS[0]
+    prompt = PROMPTS["prose"]
     text = Text.assemble((prompt, "dim"))
     stream = decoder.stream(prompt, max_new_tokens=NEW_TOKENS)
     for turn in stream:
         for piece, kind in zip(turn.pieces, turn.kinds, strict=True):
             text.append(piece, STYLES[kind])
     console.print(text)
-    alone = Decoder(target).generate(prompt, max_new_tokens=NEW_TOKENS)
+    alone = Decoder(decoder.target).generate(prompt, max_new_tokens=NEW_TOKENS)
     if stream.output.tokens != alone.tokens:
         print("the text is not what the model writes alone", file=sys.stderr)
         return 1

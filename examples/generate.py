@@ -1,19 +1,18 @@
 """Writes a text with and without drafting and compares the two: python examples/generate.py [MODEL]
 
-MODEL is a model folder or hub name; without one a tiny random model writes nonsense.
+MODEL is a model folder or hub name; without one the embedded models write.
 """
 
 import sys
 
 from outpace import Decoder
-from outpace.testing import tiny_model
 
 PROMPT = "Tom has a red ball. The ball is red. Tom likes the ball."
 
 
 def main() -> None:
-    target = sys.argv[1] if len(sys.argv) > 1 else tiny_model()
-    drafting = Decoder.from_pretrained(target, drafter="prompt-lookup", dtype="float32")
+    target = sys.argv[1] if len(sys.argv) > 1 else "zoo:target"
+    drafting = Decoder.from_pretrained(target, dtype="float32")
     plain = Decoder.from_pretrained(drafting.target, drafter="none")
     for settings in ({}, {"temperature": 0.8, "top_p": 0.9, "seed": 3}):
         output = drafting.generate(PROMPT, max_new_tokens=60, **settings)

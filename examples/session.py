@@ -3,7 +3,6 @@
 import sys
 
 from outpace import Decoder
-from outpace.testing import tiny_model
 
 TURNS = (
     "Lily has a dog. The dog is big and brown.",
@@ -13,7 +12,7 @@ TURNS = (
 
 
 def main() -> None:
-    target = sys.argv[1] if len(sys.argv) > 1 else tiny_model()
+    target = sys.argv[1] if len(sys.argv) > 1 else "zoo:target"
     decoder = Decoder.from_pretrained(target, drafter="ngram", dtype="float32")
     plain = Decoder(decoder.target)
     session = decoder.session()

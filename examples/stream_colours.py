@@ -1,7 +1,4 @@
-"""Prints a text as it is written, coloured by kind of token: python examples/stream_colours.py
-
-Give a model folder or hub name as the argument to see words instead of random bytes.
-"""
+"""Prints a text as it is written, coloured by kind: python examples/stream_colours.py [MODEL]"""
 
 import sys
 
@@ -9,15 +6,14 @@ from rich.console import Console
 from rich.text import Text
 
 from outpace import Decoder
-from outpace.testing import tiny_model
 
 PROMPT = "One day the cat saw the dog. The dog saw the cat. Then the"
 COLOURS = {"accepted": "green", "recovered": "yellow", "bonus": "bold cyan", "plain": ""}
 
 
 def main() -> None:
-    target = sys.argv[1] if len(sys.argv) > 1 else tiny_model()
-    decoder = Decoder.from_pretrained(target, drafter="ngram", draft_length="adaptive")
+    target = sys.argv[1] if len(sys.argv) > 1 else "zoo:target"
+    decoder = Decoder.from_pretrained(target, draft_length="adaptive")
     console = Console(highlight=False, soft_wrap=True)
     for kind, colour in COLOURS.items():
         console.print(kind, style=colour, end="  ")

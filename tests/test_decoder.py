@@ -383,7 +383,7 @@ def test_trees_other_than_chains_go_through_the_loop(target):
 
 
 def test_the_public_names_are_true():
-    assert set(outpace.__all__) == set(outpace._HOMES) | {"__version__"}
+    assert set(outpace.__all__) == set(outpace._HOMES) | {"__version__", "zoo"}
     for name in outpace.__all__:
         assert getattr(outpace, name) is not None
     assert dir(outpace) == sorted(outpace.__all__)

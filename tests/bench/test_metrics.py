@@ -22,6 +22,8 @@ def test_speedup_is_the_ratio_of_all_the_time() -> None:
     assert not sure.is_unsure
     uneven = speedup([[1.0], [9.0]], [[1.0], [1.0]])
     assert uneven.value == 5.0  # not the mean of 1 and 9 by texts, but of all the time
+    assert uneven.low is not None
+    assert uneven.high is not None
     assert uneven.low < 5.0 < uneven.high
 
 
@@ -34,7 +36,14 @@ def test_the_interval_resamples_prompts_not_repeats() -> None:
 
 def test_one_prompt_is_resampled_by_repeat() -> None:
     one = speedup([[1.0, 2.0, 3.0]], [[1.0, 1.0, 1.0]])
+    assert one.low is not None
+    assert one.high is not None
     assert one.low < one.value < one.high
+
+
+def test_a_single_time_has_no_interval() -> None:
+    assert speedup([[2.0]], [[1.0]]) == Interval(2.0, None, None)
+    assert Interval(2.0, None, None).is_unsure
 
 
 def test_unsure() -> None:

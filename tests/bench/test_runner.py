@@ -6,11 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from outpace.bench import Bench, BenchPrompt, Models, Writing, fit_prompts, make_method, make_record
+from outpace.bench import (
+    Bench,
+    BenchPrompt,
+    Measured,
+    Models,
+    Writing,
+    environment,
+    fit_prompts,
+    make_method,
+    make_record,
+)
 from outpace.bench.methods import Loop, Method
-from outpace.bench.report import markdown, verdict
+from outpace.bench.report import is_wrong, markdown, verdict
+from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
-from outpace.errors import PromptError
+from outpace.errors import PromptError, UnsupportedModel
+from outpace.models import load
 from outpace.sampling import Sampler
 from outpace.types import TokenTree, Verdict
 from outpace.verifiers.coupled import CoupledVerifier
@@ -37,10 +49,18 @@ def made(
     return Bench(models, methods, prompts, writing, **{"repeats": 2, **settings})
 
 
+def record_of(bench: Bench, done: Measured) -> dict[str, Any]:
+    return make_record(bench, done, CONFIG, environment())
+
+
+def kinds(record: dict[str, Any]) -> list[str]:
+    return [warning["kind"] for warning in record["warnings"]]
+
+
 def test_all_methods_write_the_same_text(models: Models, prompts: list[BenchPrompt]) -> None:
     bench = made(models, prompts)
     done = bench.run()
-    record = make_record(bench, done, CONFIG)
+    record = record_of(bench, done)
     assert [result["identical"] for result in record["results"]] == [None, *[True] * 6]
     assert not done.interrupted
     assert done.judged
@@ -49,7 +69,7 @@ def test_all_methods_write_the_same_text(models: Models, prompts: list[BenchProm
 
 def test_sampled_texts_are_compared_with_plain(models: Models, prompts: list[BenchPrompt]) -> None:
     bench = made(models, prompts, temperature=0.9)
-    record = make_record(bench, bench.run(), CONFIG)
+    record = record_of(bench, bench.run())
     same = {result["method"]: result["identical"] for result in record["results"]}
     assert same == {
         "hf": None,
@@ -80,12 +100,13 @@ def test_a_wrong_text_is_called_a_bug(models: Models, prompts: list[BenchPrompt]
     assert isinstance(loop, Loop)
     loop.decoder.verifier = Wrong()
     done = bench.run()
-    record = make_record(bench, done, CONFIG)
+    record = record_of(bench, done)
     result = record["results"][1]
     assert result["identical"] is False
     assert result["first_difference"]["kind"] == "bug"
     assert result["first_difference"]["distance"] > 2 * result["first_difference"]["deviation"]
-    assert any("no near tie explains it" in warning for warning in record["warnings"])
+    assert "text" in kinds(record)
+    assert is_wrong(record)
     assert "BUGS" in markdown(record)
 
 
@@ -106,7 +127,7 @@ def test_a_near_tie_is_called_one(
 def test_methods_take_turns_on_every_prompt(models: Models, prompts: list[BenchPrompt]) -> None:
     bench = made(models, prompts, ("hf", "plain", "ngram"), warmup=1)
     told: list[str] = []
-    bench.run(told.append)
+    bench.run(lambda what, more=0: told.append(what))
     assert len(told) == bench.steps
     measured = [line for line in told if line.startswith("own")]
     assert len(measured) == 2 * len(prompts) * 3
@@ -135,15 +156,21 @@ def test_nothing_is_learnt_from_an_earlier_run(models: Models, prompts: list[Ben
     assert counts[1] > counts[0]
 
 
-def interrupt(bench: Bench, name: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Press Ctrl-C when a method writes for the ``at``-th time."""
+def interrupt(
+    bench: Bench,
+    name: str,
+    at: int,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException | None = None,
+) -> None:
+    """Press Ctrl-C, or fail, when a method writes for the ``at``-th time."""
     method = next(method for method in bench.methods if method.name == name)
     own, calls = method.write, [0]
 
     def write(prompt: BenchPrompt, writing: Writing) -> Any:
         calls[0] += 1
         if calls[0] == at:
-            raise KeyboardInterrupt
+            raise error or KeyboardInterrupt
         return own(prompt, writing)
 
     monkeypatch.setattr(method, "write", write)
@@ -158,9 +185,12 @@ def test_an_interrupt_keeps_what_is_whole(
     assert done.interrupted
     assert done.keys == [(0, 0), (1, 0), (2, 0)]
     assert all(sorted(samples) == done.keys for samples in done.samples.values())
-    record = make_record(bench, done, CONFIG)
+    record = record_of(bench, done)
     assert record["interrupted"]
-    assert record["warnings"][0] == "interrupted: 3 of 6 texts a method are done"
+    assert record["warnings"][0] == {
+        "kind": "incomplete",
+        "text": "3 of 6 texts a method are done: interrupted",
+    }
     assert record["prompts"]["count"] == 3
 
 
@@ -173,16 +203,109 @@ def test_an_interrupt_before_anything_is_whole(
         bench.run()
 
 
+def test_an_error_keeps_what_is_whole(
+    models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = made(models, prompts, ("hf", "plain"))
+    interrupt(bench, "plain", 2 + 3, monkeypatch, RuntimeError("no memory"))
+    done = bench.run()
+    assert done.failed == "RuntimeError: no memory"
+    assert done.keys == [(0, 0), (1, 0)]
+    text = record_of(bench, done)["warnings"][0]["text"]
+    assert text == "2 of 6 texts a method are done: failed (RuntimeError: no memory)"
+
+
+def test_an_error_while_comparing_keeps_all(
+    models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = made(models, prompts, ("hf", "draft"))
+    loop = bench.methods[1]
+    assert isinstance(loop, Loop)
+    loop.decoder.verifier = Wrong()
+
+    def upset(*_: object) -> None:
+        raise RuntimeError("no memory for the wider copy")
+
+    monkeypatch.setattr("outpace.bench.differences.Judge.judge", upset)
+    done = bench.run()
+    assert len(done.keys) == 6
+    record = record_of(bench, done)
+    assert record["warnings"][0]["text"].startswith("not all differences of the texts were looked")
+    assert is_wrong(record)
+
+
+def test_a_text_that_changes_from_time_to_time(
+    models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = made(models, prompts, ("hf", "plain"))
+    method, calls = bench.methods[1], [0]
+    own = method.write
+
+    def write(prompt: BenchPrompt, writing: Writing) -> Any:
+        calls[0] += 1
+        sample = own(prompt, writing)
+        if calls[0] == 2 + 4:  # in the second repeat
+            sample.tokens[7] += 1
+        return sample
+
+    monkeypatch.setattr(method, "write", write)
+    record = record_of(bench, bench.run())
+    assert record["results"][1]["identical"] is False
+    assert record["results"][1]["first_difference"]["kind"] == "unclear"
+    assert is_wrong(record)
+
+
+def test_texts_must_be_equally_long(
+    models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = made(models, prompts, ("hf", "plain"))
+    method = bench.methods[1]
+    own = method.write
+
+    def short(prompt: BenchPrompt, writing: Writing) -> Any:
+        sample = own(prompt, writing)
+        del sample.tokens[-1]
+        return sample
+
+    monkeypatch.setattr(method, "write", short)
+    with pytest.raises(UnsupportedModel, match="plain wrote 23 tokens after 0, not 24"):
+        bench.run()
+
+
+def test_an_approximate_method_is_called_one(models: Models, prompts: list[BenchPrompt]) -> None:
+    bench = made(models, prompts, ("hf", "draft"))
+    loop = bench.methods[1]
+    assert isinstance(loop, Loop)
+    loop.decoder.verifier = Wrong()
+    loop.exact = loop.same_text = False
+    record = record_of(bench, bench.run())
+    assert record["results"][1]["exact"] is False
+    assert record["results"][1]["first_difference"]["kind"] == "approximate"
+    assert not is_wrong(record)
+    assert "approximate" in verdict(record)
+
+
+def test_draft_models_are_loaded_once(models: Models) -> None:
+    names = ("zoo:small@2", "zoo:small@3")
+    pair = Models(load("zoo:target", dtype="float32"), None)
+    loops = [make_method(name, pair, 5) for name in names]
+    drafters = [loop.decoder.drafter for loop in loops if isinstance(loop, Loop)]
+    assert [isinstance(drafter, ModelDrafter) for drafter in drafters] == [True, True]
+    assert drafters[0].model is drafters[1].model  # type: ignore[attr-defined]
+    assert list(pair.others) == ["zoo:small"]
+
+
 def test_the_record(models: Models, prompts: list[BenchPrompt]) -> None:
     other = [*prompts, BenchPrompt("songs", "la", "la la la la la la la la")]
     bench = made(models, other, ("hf", "hf-assisted", "plain", "draft@2"))
-    record = json.loads(json.dumps(make_record(bench, bench.run(), CONFIG)))
+    record = json.loads(json.dumps(record_of(bench, bench.run())))
     assert record["schema_version"] == 1
     assert {"versions", "cpu", "threads", "gpu", "git"} <= record["environment"].keys()
     assert len(record["prompts"]["sha256"]) == 64
     result = record["results"][3]
     assert result["method"] == "draft@2"
-    assert result["settings"] == {"draft_length": "2"}
+    assert result["settings"] == {"draft_length": 2}
+    assert result["exact"] is True
     assert {
         "tokens_per_second",
         "speedup_vs_hf",
@@ -220,9 +343,9 @@ def test_texts_in_circles_are_told_apart(models: Models, prompts: list[BenchProm
     with torch.no_grad():  # a model that says one thing for ever
         models.target.model.get_output_embeddings().weight.zero_()
     bench = made(models, prompts, ("hf", "plain"))
-    record = make_record(bench, bench.run(), CONFIG)
+    record = record_of(bench, bench.run())
     assert record["results"][0]["repeated_8gram_share"] > 0.9
-    assert any("3 of 3 texts repeat themselves" in warning for warning in record["warnings"])
+    assert "repeating" in kinds(record)
     groups = [part["group"] for part in record["results"][0]["breakdown"]]
     assert groups == ["repeating"]
 
@@ -236,6 +359,11 @@ def test_prompts_fit_the_models(models: Models) -> None:
     assert fitted[1].text == "word word "
     with pytest.raises(PromptError, match="fewer --max-new-tokens"):
         fit_prompts([long], models, 512)
+    assert fit_prompts([long], models, 511)[0][0].text == "a"
+    wide = BenchPrompt("own", "wide", "\u6771" * 300)  # three bytes, so three tokens, a character
+    kept = fit_prompts([wide], models, 40)[0][0].text.strip("\ufffd")
+    assert set(kept) == {"\u6771"}
+    assert 140 < len(kept) <= (512 - 40) // 3
     models.target.tokenizer = None
     with pytest.raises(PromptError, match="has no tokenizer"):
         fit_prompts([long], models, 40)
@@ -244,6 +372,7 @@ def test_prompts_fit_the_models(models: Models) -> None:
 def test_every_method_says_what_it_is(models: Models) -> None:
     method: Method = make_method("draft@7", models, 5)
     assert method.name == "draft@7"
-    assert method.settings == {"draft_length": "7"}
-    assert make_method("hf-prompt-lookup", models, "adaptive").settings == {"draft_length": 5}
+    assert method.settings == {"draft_length": 7}
+    assert make_method("hf-prompt-lookup", models, "adaptive").settings["draft_length"] == 5
+    assert make_method("draft", models, "+7").settings == {"draft_length": 7}
     assert make_method("plain", models, 5).settings == {}

@@ -67,8 +67,9 @@ def test_several_workloads_and_files(data: Path, tmp_path: Path) -> None:
     text = tmp_path / "mine.txt"
     text.write_text("A text\nof two lines.\n")
     prompts = load_prompts(["humaneval", str(lines), str(text)], data_dir=data, limit=2)
-    assert [prompt.text for prompt in prompts[2:]] == ["one", "two", "A text\nof two lines."]
-    assert prompts[2].name == "mine.jsonl:1"
+    texts = [prompt.text for prompt in prompts]  # in turn
+    assert texts == ["def f2():\n", "one", "A text\nof two lines.", "def f7():\n", "two"]
+    assert prompts[1].name == "mine.jsonl:1"
     assert prompts_hash(prompts) != prompts_hash(prompts[1:])
     assert prompts_hash(prompts) == prompts_hash(list(prompts))
 
@@ -80,6 +81,7 @@ def test_several_workloads_and_files(data: Path, tmp_path: Path) -> None:
         ('{"text": "x"}', 'an object with a text "prompt"'),
         ('""', "line 1: give a JSON string"),
         ("[1, 2]", "line 1: give a JSON string"),
+        (r'"\ud800"', "line 1: give a JSON string"),
     ],
 )
 def test_lines_that_are_no_prompts(tmp_path: Path, line: str, why: str) -> None:
@@ -109,6 +111,23 @@ def test_what_is_not_there(data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     binary.write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(PromptError, match="give a UTF-8 file"):
         load_prompts([str(binary)])
-    (data / "humaneval" / "HumanEval.jsonl.gz").write_bytes(b"no gzip")
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:12]])
+def test_problems_that_are_none(data: Path, content: bytes) -> None:
+    (data / "humaneval" / "HumanEval.jsonl.gz").write_bytes(content)
     with pytest.raises(PromptError, match="give the file as published"):
         load_prompts(["humaneval"], data_dir=data)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "x", '{"category": "c", "turns": []}'])
+def test_questions_that_are_none(data: Path, content: str) -> None:
+    (data / "spec_bench" / "question.jsonl").write_text(content)
+    with pytest.raises(PromptError, match="give the file as published"):
+        load_prompts(["spec-bench"], data_dir=data)
+
+
+def test_an_empty_file(data: Path) -> None:
+    (data / "spec_bench" / "question.jsonl").write_text("")
+    with pytest.raises(PromptError, match="no prompt in spec-bench"):
+        load_prompts(["spec-bench"], data_dir=data)

@@ -44,8 +44,8 @@ def on(run: Run) -> Callable[[object], Ran]:
 # models
 
 
-def test_no_target(run: Run) -> None:
-    check(run("generate", PROMPT), "no --target", "give a model folder or a hub name")
+def test_no_such_embedded_model(on: Run) -> None:
+    check(on("zoo:tiny"), "no embedded model 'zoo:tiny'", "choose one of zoo:target, zoo:small")
 
 
 @pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "a/b/c"])

@@ -1,44 +1,31 @@
 import re
-import shutil
-from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Run, Terminal
 
+from outpace.bench import Bench
 from outpace.cli import main
-from outpace.cli.demo import CHECKPOINT
+from outpace.cli.bench import DEFAULT_METHODS
 from outpace.decoder import Stream
 
 
-def test_without_a_checkpoint_a_random_model_writes(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OUTPACE_DATA", str(tmp_path))
-    ran = run("demo", "--max-new-tokens", 12)
-    assert ran.code == 0
-    assert ran.err == ""
-    first = ran.out.splitlines()[0]
-    assert first.startswith("No checkpoint is at hand, so a tiny random model writes")
-    assert f"OUTPACE_DATA names a folder with models/{CHECKPOINT}" in first
-    assert "3 of 3 texts are, token for token, what the model writes alone." in ran.out
-    assert "\x1b" not in re.sub(r"\x1b(?!\[)", "", ran.out)  # the text itself may hold anything
-
-
-def test_with_a_checkpoint(
-    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(folder, tmp_path / "models" / CHECKPOINT)
-    monkeypatch.setenv("OUTPACE_DATA", str(tmp_path))
+def test_texts_table_and_verdict(run: Run) -> None:
     ran = run("demo", "--max-new-tokens", 8)
     assert ran.code == 0
-    assert ran.out.startswith(f"{CHECKPOINT}, a checkpoint of ")
-    assert ran.out.count("[greedy]") == 2
-    assert ran.out.count("[temperature 0.6]") == 1
+    assert ran.out.startswith("zoo:target (12.6 M parameters) writes, zoo:")
+    assert [f"[{kind}]" in ran.out for kind in ("prose", "code", "dialogue")] == [True] * 3
+    assert ran.out.count("8 tokens in ") == 3
     assert ran.out.count("exact: the same text") == 3
+    for name in DEFAULT_METHODS:
+        assert len(re.findall(rf"^ {name} .* \(\d\.\d\d–\d\.\d\d\)", ran.out, re.M)) == 1
+    assert re.search(r"^The fastest in this run was \S+ at \d\.\d\d × ", ran.out, re.M)
+    assert "BUGS" not in ran.out
+    assert "Next: " in ran.out
+    assert "\x1b" not in ran.out
 
 
-def test_colours_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OUTPACE_DATA", str(tmp_path))
+def test_colours_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = []
     for words in ([], ["--no-color"]):
         out = Terminal()
@@ -50,13 +37,44 @@ def test_colours_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "accepted\x1b" not in texts[1]
 
 
-def test_interrupt(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_while_writing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def upset(stream: Stream) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setenv("OUTPACE_DATA", str(tmp_path))
     monkeypatch.setattr(Stream, "__next__", upset)
     ran = run("demo")
     assert ran.code == 130
-    assert ran.out.endswith("Max\n")
+    assert ran.out.endswith("and\n")
     assert ran.err == "outpace: interrupted\n"
+
+
+def test_interrupt_while_measuring(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Bench._measure
+
+    def upset(bench: Bench, done: Any, notify: Any) -> None:
+        told = []
+
+        def stop(what: str, *, more: int = 0) -> None:
+            told.append(what)
+            if len(told) == len(DEFAULT_METHODS) + 2:
+                raise KeyboardInterrupt
+
+        own(bench, done, stop)
+
+    monkeypatch.setattr(Bench, "_measure", upset)
+    ran = run("demo", "--max-new-tokens", 8)
+    assert ran.code == 130
+    assert "warning: 1 of 9 texts a method are done: interrupted" in ran.out
+
+
+def test_no_tokens_to_write(run: Run) -> None:
+    ran = run("demo", "--max-new-tokens", 0)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err == "outpace: 0 new tokens to make: give 1 or more\n"
+
+
+def test_more_tokens_than_the_models_take(run: Run) -> None:
+    ran = run("demo", "--max-new-tokens", 3000)
+    assert ran.code == 2
+    assert "3000 new tokens leave no room for a prompt in a context of 2048" in ran.err

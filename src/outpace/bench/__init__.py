@@ -1,5 +1,6 @@
 """Measuring: methods and baselines on the same prompts, in turn, with intervals."""
 
+from .environment import environment
 from .methods import Models, Writing
 from .plan import check_methods, make_method, method_names
 from .record import Record, make_record
@@ -14,6 +15,7 @@ __all__ = [
     "Record",
     "Writing",
     "check_methods",
+    "environment",
     "fit_prompts",
     "load_prompts",
     "make_method",

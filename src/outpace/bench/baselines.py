@@ -18,12 +18,14 @@ from transformers.generation.streamers import BaseStreamer
 
 from ..errors import InvalidArgument
 from ..models import LanguageModel
+from ..models.vocabulary import check_vocabularies
 from .methods import Method, Models, Sample, Writing
 from .workloads import BenchPrompt
 
 TUNED_LENGTHS = range(2, 11)
 TUNED_THRESHOLDS = (0.0, 0.2, 0.4, 0.6)
-TUNING_PROMPTS = 2
+TUNING_PROMPTS, TUNED_FINALISTS, TUNED_PROMPTS = 2, 5, 6
+"""Prompts all settings are tried on; how many settings come into the second round; on how many."""
 
 
 class HuggingFace(Method):
@@ -50,16 +52,17 @@ class HuggingFace(Method):
             watched = [stack.enter_context(_Watch.on(m.model)) for m in self._models()]
             began = time.perf_counter()
             ids = torch.tensor([tokenizer(prompt.text)["input_ids"]], device=self.target.device)
-            out = self._generate(ids, writing, streamer=first)
+            out = self._generate(ids, _generation_config(writing, self._options()), first)
             tokens = out[0, ids.shape[1] :].tolist()
             tokenizer.decode(tokens, skip_special_tokens=True)
             seconds = time.perf_counter() - began
         widths = watched[0].widths
         prefills = int(widths[0] == ids.shape[1])  # or it verifies the first draft tokens too
         return Sample(
-            tokens,
+            tokens[: writing.max_new_tokens],  # some versions accept past the end
             seconds,
             first.at - began,
+            first=first.count,
             forwards=len(widths) - prefills,
             emitted=len(tokens) - prefills,
             drafted=sum(widths) - ids.shape[1] - (len(widths) - 1),
@@ -73,23 +76,36 @@ class HuggingFace(Method):
         tokenizer: Any = self.target.tokenizer
         torch.manual_seed(writing.seed_for(prompt))
         ids = torch.tensor([tokenizer(prompt.text)["input_ids"]], device=self.target.device)
-        out = self._generate(ids, writing, output_logits=True, return_dict_in_generate=True)
+        kept = {"output_logits": True, "return_dict_in_generate": True}
+        out = self._generate(ids, _generation_config(writing, self._options() | kept))
         return out.sequences[0, ids.shape[1] :].tolist(), [row[0] for row in out.logits]
 
-    def _generate(self, ids: Tensor, writing: Writing, **wanted: Any) -> Any:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The attention transformers runs the model with."""
+        with self.target.stock() as model:
+            return {"attention": model.config._attn_implementation}
+
+    def _generate(
+        self, ids: Tensor, config: GenerationConfig, streamer: BaseStreamer | None = None
+    ) -> Any:
         target: Any = self.target.model
         return target.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            generation_config=_generation_config(writing),
-            **wanted,
-            **self._options(),
+            generation_config=config,
+            streamer=streamer,
+            **self._partners(),
         )
 
     def _models(self) -> tuple[LanguageModel, ...]:
         return (self.target,)
 
     def _options(self) -> dict[str, Any]:
+        """Return more of its generation config."""
+        return {}
+
+    def _partners(self) -> dict[str, Any]:
         return {}
 
 
@@ -106,7 +122,7 @@ class PromptLookup(HuggingFace):
     @property
     def settings(self) -> dict[str, Any]:
         """Its draft length."""
-        return {"draft_length": self._length}
+        return {**super().settings, "draft_length": self._length}
 
 
 class Assisted(HuggingFace):
@@ -116,6 +132,9 @@ class Assisted(HuggingFace):
         super().__init__(name, models)
         if models.drafter is None:
             raise InvalidArgument(f"method {name!r} needs a draft model: give --drafter")
+        if why := cannot_assist(models):
+            raise InvalidArgument(f"method {name!r}: {why}: leave it out of --methods")
+        check_vocabularies(models.target, models.drafter)
         self.drafter = models.drafter
         self._length, self._threshold = draft_length, 0.0
 
@@ -132,19 +151,21 @@ class Assisted(HuggingFace):
     def _models(self) -> tuple[LanguageModel, ...]:
         return (self.target, self.drafter)
 
-    def _options(self) -> dict[str, Any]:
+    def _partners(self) -> dict[str, Any]:
         return {"assistant_model": self.drafter.model}
 
     @property
     def settings(self) -> dict[str, Any]:
         """Its draft length and confidence threshold."""
-        return {"draft_length": self._length, "confidence_threshold": self._threshold}
+        settings = super().settings
+        return {**settings, "draft_length": self._length, "confidence_threshold": self._threshold}
 
 
 class TunedAssisted(Assisted):
     """Its assisted generation at the best of all draft lengths and thresholds.
 
-    They are tried on prompts of the benchmark itself: the baseline has every advantage.
+    All are tried on prompts of the benchmark itself, and the best few again on more of them: what
+    is then measured has seen the questions.
     """
 
     def __init__(self, name: str, models: Models) -> None:
@@ -152,18 +173,27 @@ class TunedAssisted(Assisted):
         self._tried = 0
 
     def tune(self, prompts: list[BenchPrompt], writing: Writing) -> Iterator[str]:
-        """Try every pair on a few prompts spread over all, in turn."""
-        step = max(1, len(prompts) // TUNING_PROMPTS)
-        chosen = prompts[step // 2 :: step][:TUNING_PROMPTS]
+        """Try every pair on a few prompts spread over all, in turn; then the best on more."""
         grid = list(itertools.product(TUNED_LENGTHS, TUNED_THRESHOLDS))
-        seconds = dict.fromkeys(grid, 0.0)
-        for prompt, pair in itertools.product(chosen, grid):
+        first = dict.fromkeys(grid, 0.0)
+        yield from self._time(first, _spread(prompts, TUNING_PROMPTS), writing)
+        second = dict.fromkeys(sorted(grid, key=first.__getitem__)[:TUNED_FINALISTS], 0.0)
+        yield from self._time(second, _spread(prompts, TUNED_PROMPTS), writing)
+        self._length, self._threshold = min(second, key=second.__getitem__)
+        self._tried = len(grid)
+
+    def _time(
+        self,
+        seconds: dict[tuple[int, float], float],
+        prompts: list[BenchPrompt],
+        writing: Writing,
+    ) -> Iterator[str]:
+        """Add the time each pair of settings takes; yield a word for every text."""
+        for prompt, pair in itertools.product(prompts, seconds):
             self._length, self._threshold = pair
             with self.ready():
                 seconds[pair] += self.write(prompt, writing).seconds
             yield f"{self._length} tokens, threshold {self._threshold}"
-        self._length, self._threshold = min(grid, key=seconds.__getitem__)
-        self._tried = len(grid)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -173,14 +203,29 @@ class TunedAssisted(Assisted):
 
 def tuning_steps(prompts: int) -> int:
     """Return how many texts the search of :class:`TunedAssisted` writes."""
-    return min(prompts, TUNING_PROMPTS) * len(TUNED_LENGTHS) * len(TUNED_THRESHOLDS)
+    pairs = len(TUNED_LENGTHS) * len(TUNED_THRESHOLDS)
+    return pairs * min(prompts, TUNING_PROMPTS) + TUNED_FINALISTS * min(prompts, TUNED_PROMPTS)
 
 
-def _generation_config(writing: Writing) -> GenerationConfig:
+def cannot_assist(models: Models) -> str | None:
+    """Return why transformers' assisted generation refuses a pair, or None."""
+    assert models.drafter is not None
+    ours, theirs = (m.config.vocab_size for m in (models.target, models.drafter))
+    if ours == theirs:
+        return None
+    return f"transformers' assisted generation refuses output layers of {ours} and {theirs} rows"
+
+
+def _spread(prompts: list[BenchPrompt], count: int) -> list[BenchPrompt]:
+    count = min(count, len(prompts))
+    return [prompts[(2 * i + 1) * len(prompts) // (2 * count)] for i in range(count)]
+
+
+def _generation_config(writing: Writing, more: dict[str, Any]) -> GenerationConfig:
     law: dict[str, Any] = {"do_sample": False}
     if writing.temperature:
         law = {"do_sample": True, "temperature": writing.temperature, "top_k": 0, "top_p": 1.0}
-    return GenerationConfig(max_new_tokens=writing.max_new_tokens, pad_token_id=0, **law)
+    return GenerationConfig(max_new_tokens=writing.max_new_tokens, pad_token_id=0, **law, **more)
 
 
 @contextmanager
@@ -195,16 +240,18 @@ def _configured(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _First(BaseStreamer):
-    """Notes when the first new token is there; the first thing it is handed is the prompt."""
+    """Notes when the first new tokens are there, and how many; before them comes the prompt."""
 
     def __init__(self) -> None:
         self.at = 0.0
+        self.count = 0
         self._puts = 0
 
     def put(self, value: Tensor) -> None:
         self._puts += 1
         if self._puts == 2:
             self.at = time.perf_counter()
+            self.count = value.numel()
 
     def end(self) -> None:
         pass
@@ -233,5 +280,7 @@ class _Watch:
 
     @property
     def kv_bytes(self) -> int:
+        if self._cache is None:  # a text too short to draft for
+            return 0
         tensors = [t for layer in self._cache.layers for t in (layer.keys, layer.values)]
         return sum(t.untyped_storage().nbytes() for t in tensors)

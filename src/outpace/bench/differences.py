@@ -9,7 +9,7 @@ the path that is wrong it always is, and a path with a bug deviates far more tha
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from ..models import LanguageModel
 from ..sampling import Noise, Stream
 
-Kind = Literal["numerical", "bug", "unclear"]
+Kind = Literal["numerical", "bug", "approximate", "unclear"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Difference:
         index: of the first new token that differs.
         expected: the token of the other text; None where that one has ended.
         got: the token of this text; None where this one has ended.
-        kind: ``numerical``; ``bug``; or ``unclear``, where the text did not come out the same
-            again or nobody has looked.
+        kind: ``numerical``; ``bug``; ``approximate``, of a method that promises no more; or
+            ``unclear``, where the text did not come out the same again or nobody has looked.
         distance: between the true scores of both tokens.
         deviation: the smaller of both paths' deviations from the true scores.
     """
@@ -44,11 +44,6 @@ class Difference:
     distance: float | None = None
     deviation: float | None = None
 
-    @property
-    def is_explained(self) -> bool:
-        """Whether it is a near tie."""
-        return self.kind == "numerical"
-
 
 def first_difference(prompt: int, expected: Sequence[int], got: Sequence[int]) -> Difference | None:
     """Return where two texts part, or None where they are equal."""
@@ -57,9 +52,9 @@ def first_difference(prompt: int, expected: Sequence[int], got: Sequence[int]) -
             return Difference(prompt, index, want, have)
     if len(expected) == len(got):
         return None
-    index = min(len(expected), len(got))
-    want, have = (text[index] if index < len(text) else None for text in (expected, got))
-    return Difference(prompt, index, want, have)
+    end = min(len(expected), len(got))
+    last = [text[end] if end < len(text) else None for text in (expected, got)]
+    return Difference(prompt, end, last[0], last[1])
 
 
 class Judge:
@@ -91,7 +86,7 @@ class Judge:
                 None for a path that could not be followed.
         """
         if difference.expected is None or difference.got is None:
-            return self._as(difference, "bug")  # one text ended early: no tie explains that
+            return replace(difference, kind="bug")  # one text ended early: no tie explains that
         if rows[0] is None or rows[1] is None:
             return difference
         true = self._scores(self._true_logits(prefix), len(prefix), seed)
@@ -99,17 +94,7 @@ class Judge:
         distance = float((true[difference.expected] - true[difference.got]).abs())
         deviation = min(float((path - true).abs().max()) for path in paths)
         kind: Kind = "numerical" if distance <= 2 * deviation else "bug"
-        return self._as(difference, kind, distance, deviation)
-
-    @staticmethod
-    def _as(
-        difference: Difference,
-        kind: Kind,
-        distance: float | None = None,
-        deviation: float | None = None,
-    ) -> Difference:
-        where = (difference.prompt, difference.index, difference.expected, difference.got)
-        return Difference(*where, kind, distance, deviation)
+        return replace(difference, kind=kind, distance=distance, deviation=deviation)
 
     def _scores(self, logits: Tensor, t: int, seed: int) -> Tensor:
         scores = logits.to("cpu", torch.float64)

@@ -1,5 +1,6 @@
 """Where a measurement was made."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -11,17 +12,16 @@ import torch
 
 from ..version import __version__
 
-_PACKAGES = ("torch", "transformers", "tokenizers")
+# Where scikit-learn is there, transformers adapts the threshold of assisted generation.
+_PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn")
 
 
 def environment() -> dict[str, Any]:
     """Return versions, processor, threads, GPU and the state of the source checkout."""
     versions = {"outpace": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
     return {
         "versions": versions,
         "system": f"{platform.system()} {platform.machine()}",

@@ -1,21 +1,24 @@
 """Methods of the benchmark: whoever can continue a text, timed in the same way."""
 
 import hashlib
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from .. import zoo
 from ..compose import make_drafter, make_lengths
 from ..decoder import Decoder
+from ..drafters import Drafter
 from ..drafters.model import ModelDrafter
 from ..drafters.none import NoDrafter
 from ..errors import InvalidArgument
-from ..models import LanguageModel
+from ..models import LanguageModel, load
 from ..sampling import Sampler
 from ..types import TokenTree, Verdict
 from ..verifiers import Verifier
@@ -29,6 +32,8 @@ class Models:
 
     target: LanguageModel
     drafter: LanguageModel | None
+    others: dict[str, LanguageModel] = field(default_factory=dict)
+    """Draft models that methods name themselves, each loaded once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Sample:
         tokens: the new ones.
         seconds: all of it, tokenising in and out.
         ttft: until the first token.
+        first: how many tokens came with the first one.
         forwards: of the target, those that only prefill apart.
         emitted: tokens those forwards wrote.
         drafted: draft tokens they verified.
@@ -64,6 +70,7 @@ class Sample:
     tokens: list[int]
     seconds: float
     ttft: float
+    first: int
     forwards: int
     emitted: int
     drafted: int
@@ -72,9 +79,10 @@ class Sample:
     drafter_forwards: int | None = None
 
     @property
-    def tpot(self) -> float:
-        """Time per output token after the first."""
-        return (self.seconds - self.ttft) / max(1, len(self.tokens) - 1)
+    def tpot(self) -> float | None:
+        """Time per output token after those that came first; None where there are none."""
+        later = len(self.tokens) - self.first
+        return (self.seconds - self.ttft) / later if later > 0 else None
 
     @property
     def tokens_per_second(self) -> float:
@@ -87,10 +95,12 @@ class Method(ABC):
 
     Attributes:
         name: as it was asked for.
+        exact: whether its text has the target's own law.
         same_text: whether our own plain decoding writes the same text, also when sampling.
     """
 
     name: str
+    exact: bool = True
     same_text: bool = False
 
     @contextmanager
@@ -132,22 +142,14 @@ class _Recorder(CoupledVerifier):
 class Loop(Method):
     """A drafter of ours, through the one loop."""
 
-    same_text = True
-
     def __init__(self, name: str, models: Models, draft_length: int | str) -> None:
         self.name = name
         self.models = models
         self._length = draft_length
-        method = name.partition("@")[0]
-        if method == "plain":
-            drafter: Any = NoDrafter()
-        elif method == "draft":
-            if models.drafter is None:
-                raise InvalidArgument("method 'draft' needs a draft model: give --drafter")
-            drafter = ModelDrafter(models.drafter)
-        else:
-            drafter = make_drafter(method, dtype=models.target.dtype, device=models.target.device)
+        drafter = _drafter(name.partition("@")[0], models)
         self.decoder = Decoder(models.target, drafter, lengths=make_lengths(draft_length))
+        self.exact = self.decoder.exact
+        self.same_text = self.exact and self.decoder.verifier.same_text
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -162,6 +164,8 @@ class Loop(Method):
 
     def write(self, prompt: BenchPrompt, writing: Writing) -> Sample:
         """Write one text."""
+        drafter = self.decoder.drafter
+        before = drafter.forwards if isinstance(drafter, ModelDrafter) else 0
         began = time.perf_counter()
         output = self.decoder.generate(
             prompt.text,
@@ -171,17 +175,20 @@ class Loop(Method):
             ignore_eos=True,
         )
         seconds = time.perf_counter() - began
-        stats, drafter = output.stats, self.decoder.drafter
+        stats = output.stats
         return Sample(
             output.tokens,
             seconds,
             stats.ttft,
+            first=1,
             forwards=stats.rounds,
             emitted=stats.emitted,
             drafted=stats.drafted,
             accepted=stats.accepted,
             kv_bytes=stats.kv_bytes,
-            drafter_forwards=drafter.forwards if isinstance(drafter, ModelDrafter) else None,
+            drafter_forwards=(
+                drafter.forwards - before if isinstance(drafter, ModelDrafter) else None
+            ),
         )
 
     def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
@@ -199,3 +206,23 @@ class Loop(Method):
         if isinstance(self.decoder.drafter, NoDrafter):
             return {}
         return {"draft_length": self._length}
+
+
+def _drafter(method: str, models: Models) -> Drafter:
+    if method == "plain":
+        return NoDrafter()
+    if method == "draft":
+        if models.drafter is None:
+            raise InvalidArgument("method 'draft' needs a draft model: give --drafter")
+        return ModelDrafter(models.drafter)
+    settings: dict[str, Any] = {"dtype": models.target.dtype, "device": models.target.device}
+    if not names_a_model(method):
+        return make_drafter(method, **settings)
+    if method not in models.others:
+        models.others[method] = load(method, **settings)
+    return ModelDrafter(models.others[method])
+
+
+def names_a_model(method: str) -> bool:
+    """Return whether a method is a draft model's folder or an embedded one."""
+    return method.startswith(zoo.PREFIX) or os.sep in method

@@ -12,15 +12,17 @@ LOOPING = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure and its bootstrap 95 % interval."""
+    """A figure and its bootstrap 95 % interval, None where there is nothing to resample."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def is_unsure(self) -> bool:
-        """Whether the interval is wider than the gain (or loss) it is to show."""
+        """Whether the interval is wider than the gain (or loss) it is to show, or missing."""
+        if self.low is None or self.high is None:
+            return True
         return self.high - self.low > abs(self.value - 1.0)
 
 
@@ -45,18 +47,17 @@ def speedup(baseline: Sequence[Sequence[float]], seconds: Sequence[Sequence[floa
         seconds: of the method, the same prompts and repeats.
 
     The interval resamples whole prompts, since the repeats of one prompt are not independent; a
-    single prompt is resampled by repeat.
+    single prompt is resampled by repeat, and a single time not at all.
     """
     pairs = [list(zip(b, s, strict=True)) for b, s in zip(baseline, seconds, strict=True)]
     units = pairs if len(pairs) > 1 else [[pair] for pair in pairs[0]]
     totals = [(sum(b for b, _ in unit), sum(s for _, s in unit)) for unit in units]
+    if len(totals) == 1:
+        return Interval(_ratio(totals), None, None)
     draw = random.Random(0)
-    ratios = sorted(
-        _ratio(draw.choices(totals, k=len(totals))) for _ in range(RESAMPLES if totals else 0)
-    )
-    return Interval(
-        _ratio(totals), ratios[int(0.025 * RESAMPLES)], ratios[int(0.975 * RESAMPLES) - 1]
-    )
+    ratios = sorted(_ratio(draw.choices(totals, k=len(totals))) for _ in range(RESAMPLES))
+    low, high = ratios[int(0.025 * RESAMPLES)], ratios[int(0.975 * RESAMPLES) - 1]
+    return Interval(_ratio(totals), low, high)
 
 
 def _ratio(totals: Sequence[tuple[float, float]]) -> float:

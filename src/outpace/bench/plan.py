@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from .. import registry
+from ..decoder import DEFAULT_LENGTH
 from ..errors import InvalidArgument, UnknownName
+from ..lengths.fixed import check_length
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted
-from .methods import Loop, Method, Models
+from .methods import Loop, Method, Models, names_a_model
 
 BASELINES = ("hf", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
 ALIASES = {"plain": "none", "draft": "model"}
 """Drafters by the names of their methods here."""
-DEFAULT = ("hf", "hf-assisted", "plain", "draft", "prompt-lookup", "ngram")
-DEFAULT_LENGTH = 5
 
 
 def method_names() -> list[str]:
@@ -34,8 +34,9 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
         raise InvalidArgument(f"no methods: give one or more of {', '.join(method_names())}")
     for name in asked:
         method, at, length = name.partition("@")
-        if method not in method_names():
-            raise UnknownName(registry.unknown_among("method", method, method_names()))
+        if method not in method_names() and not names_a_model(method):
+            known = registry.unknown_among("method", method, method_names())
+            raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
         if at and (method in {"hf", "hf-assisted-tuned", "plain"} or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
     needed = ["hf", "plain"] if temperature else ["hf"]
@@ -43,7 +44,7 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
 
 
 def make_method(name: str, models: Models, draft_length: int | str) -> Method:
-    """Return a method from ``NAME`` or ``NAME@LENGTH``.
+    """Return a method from ``NAME`` or ``NAME@LENGTH``; a draft model's name is one too.
 
     Transformers' own methods draft the same number of tokens every round; where the draft length
     is a controller, they take the default number.
@@ -52,15 +53,25 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
         OutpaceError: a length or a draft model that cannot be used.
     """
     method, _, own = name.partition("@")
-    length = own or draft_length
+    length = _number(own or draft_length)
     if method not in BASELINES:
         return Loop(name, models, length)
     if method == "hf":
         return HuggingFace(name, models)
     if method == "hf-assisted-tuned":
         return TunedAssisted(name, models)
-    number = int(length) if str(length).isdigit() else DEFAULT_LENGTH
-    if own and not own.isdigit():
-        raise InvalidArgument(f"method {name!r}: transformers takes a number of draft tokens")
+    if not isinstance(length, int):
+        if own:
+            raise InvalidArgument(f"method {name!r}: transformers takes a number of draft tokens")
+        length = DEFAULT_LENGTH
+    check_length(length)
     kind = Assisted if method == "hf-assisted" else PromptLookup
-    return kind(name, models, number)
+    return kind(name, models, length)
+
+
+def _number(length: int | str) -> int | str:
+    """Return the number a draft length is, or the name of a controller."""
+    try:
+        return int(length)
+    except ValueError:
+        return length

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from .environment import environment
 from .methods import Method, Sample
-from .metrics import LOOPING, mean_and_deviation, repeated_8gram_share, speedup
+from .metrics import LOOPING, Interval, mean_and_deviation, repeated_8gram_share, speedup
 from .runner import BASELINE, Bench, Key, Measured
 from .workloads import prompts_hash
 
@@ -18,13 +17,17 @@ FEW = 5
 Record = dict[str, Any]
 
 
-def make_record(bench: Bench, done: Measured, config: dict[str, Any]) -> Record:
+def make_record(
+    bench: Bench, done: Measured, config: dict[str, Any], where: dict[str, Any], *, cut: int = 0
+) -> Record:
     """Return the record of a run.
 
     Args:
         bench: what was run.
         done: what came of it.
         config: the settings it was asked for with, to run it again.
+        where: the environment.
+        cut: how many prompts were too long for the models.
     """
     shares = _shares(bench, done)
     groups = _groups(bench, done, shares)
@@ -33,12 +36,14 @@ def make_record(bench: Bench, done: Measured, config: dict[str, Any]) -> Record:
     record: Record = {
         "schema_version": SCHEMA_VERSION,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(),
+        "environment": where,
         "config": config,
         "interrupted": done.interrupted,
+        "failed": done.failed,
         "prompts": {
             "sha256": prompts_hash(bench.prompts),
             "count": len({prompt for prompt, _ in keys}),
+            "cut": cut,
             "texts": [
                 {
                     "workload": prompt.workload,
@@ -61,8 +66,11 @@ def _result(
     keys = done.keys
     memory = done.memory.get(method.name)
     differences = done.differences.get(method.name)
+    if method.name == bench.reference and not differences:
+        differences = None  # it is what the others are compared with
     return {
         "method": method.name,
+        "exact": method.exact,
         "settings": method.settings,
         **_figures(done, method.name, keys),
         "peak_memory_bytes": memory[0] if memory else None,
@@ -70,7 +78,9 @@ def _result(
         "kv_bytes": max(samples[key].kv_bytes for key in keys),
         "identical": None if differences is None else not differences,
         "compared_with": None if differences is None else bench.reference,
-        "differing_prompts": None if differences is None else len(differences),
+        "differing_prompts": (
+            None if differences is None else len({one.prompt for one in differences})
+        ),
         "first_difference": dataclasses.asdict(differences[0]) if differences else None,
         "differences": [dataclasses.asdict(one) for one in differences or ()],
         "repeated_8gram_share": statistics.fmean(
@@ -92,12 +102,13 @@ def _figures(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, Any]:
     mean, deviation = mean_and_deviation(speeds)
     drafted = sum(sample.drafted for sample in samples)
     forwards = sum(sample.forwards for sample in samples)
+    later = [sample.tpot for sample in samples if sample.tpot is not None]
     ratio = speedup(_by_prompt(done, BASELINE, keys), _by_prompt(done, name, keys))
     return {
         "tokens_per_second": {"mean": mean, "std": deviation, "samples": speeds},
         "speedup_vs_hf": dataclasses.asdict(ratio),
         "ttft_ms": 1000 * statistics.fmean(sample.ttft for sample in samples),
-        "tpot_ms": 1000 * statistics.fmean(sample.tpot for sample in samples),
+        "tpot_ms": 1000 * statistics.fmean(later) if later else None,
         "acceptance_rate": sum(s.accepted for s in samples) / drafted if drafted else None,
         "mean_acceptance_length": (
             sum(sample.emitted for sample in samples) / forwards if forwards else None
@@ -119,7 +130,7 @@ def _run(key: Key, sample: Sample) -> dict[str, Any]:
         "new_tokens": len(sample.tokens),
         "seconds": sample.seconds,
         "ttft_ms": 1000 * sample.ttft,
-        "tpot_ms": 1000 * sample.tpot,
+        "tpot_ms": None if sample.tpot is None else 1000 * sample.tpot,
         "forwards": sample.forwards,
         "drafted": sample.drafted,
         "accepted": sample.accepted,
@@ -148,37 +159,75 @@ def _groups(bench: Bench, done: Measured, shares: dict[int, float]) -> dict[str,
     return groups
 
 
-def _warnings(bench: Bench, done: Measured, record: Record) -> list[str]:
-    found = []
-    if done.interrupted:
+def _warnings(bench: Bench, done: Measured, record: Record) -> list[dict[str, str]]:
+    """Return what limits the figures, each with its kind and a sentence."""
+    found: list[tuple[str, str]] = []
+    planned = bench.repeats * len(bench.prompts)
+    if len(done.keys) < planned:
         found.append(
-            f"interrupted: {len(done.keys)} of {bench.repeats * len(bench.prompts)} texts a method "
-            "are done"
+            ("incomplete", f"{len(done.keys)} of {planned} texts a method are done: {_why(done)}")
+        )
+    elif not done.judged:
+        found.append(
+            ("incomplete", f"not all differences of the texts were looked into: {_why(done)}")
+        )
+    if record["prompts"]["cut"]:
+        found.append(
+            (
+                "cut",
+                f"{record['prompts']['cut']} prompts are too long for the models: their end is "
+                "used",
+            )
         )
     shares = [text["repeated_8gram_share"] for text in record["prompts"]["texts"]]
     looping = sum(share is not None and share > LOOPING for share in shares)
     if looping:
         found.append(
-            f"{looping} of {record['prompts']['count']} texts repeat themselves (more than "
-            f"{LOOPING:.0%} of their 8-grams): they flatter every drafter and are reported apart"
+            (
+                "repeating",
+                f"{looping} of {record['prompts']['count']} texts repeat themselves (more than "
+                f"{LOOPING:.0%} of their 8-grams), which flatters every drafter",
+            )
         )
     if record["prompts"]["count"] < FEW:
         found.append(
-            f"{record['prompts']['count']} prompts are too few for intervals to be trusted: give "
-            f"{FEW} or more"
+            (
+                "few",
+                f"{record['prompts']['count']} prompts are too few for intervals to be trusted: "
+                f"give {FEW} or more",
+            )
         )
     for result in record["results"]:
-        ratio = result["speedup_vs_hf"]
-        value, low, high = ratio["value"], ratio["low"], ratio["high"]
-        if result["method"] != BASELINE and high - low > abs(value - 1):
-            found.append(
-                f"{result['method']}: the interval {low:.2f} to {high:.2f} is wider than the "
-                f"difference from hf: give more prompts or --repeats"
+        found += _doubts(result)
+    return [{"kind": kind, "text": text} for kind, text in found]
+
+
+def _why(done: Measured) -> str:
+    return f"failed ({done.failed})" if done.failed else "interrupted"
+
+
+def _doubts(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the warnings about one method."""
+    found = []
+    name, ratio = result["method"], Interval(**result["speedup_vs_hf"])
+    if name != BASELINE and ratio.low is not None and ratio.is_unsure:
+        found.append(
+            (
+                "interval",
+                f"{name}: the interval {ratio.low:.2f} to {ratio.high:.2f} is wider than the "
+                "difference from hf: give more prompts or --repeats",
             )
-        bugs = sum(one["kind"] == "bug" for one in result["differences"])
-        if bugs:
+        )
+    for kind, why in (
+        ("bug", "and no near tie explains it"),
+        ("unclear", "and did not come out the same again"),
+    ):
+        prompts = {one["prompt"] for one in result["differences"] if one["kind"] == kind}
+        if prompts:
             found.append(
-                f"{result['method']}: {bugs} texts differ from {result['compared_with']} and no "
-                "near tie explains it"
+                (
+                    "text",
+                    f"{name}: {len(prompts)} texts differ from {result['compared_with']}, {why}",
+                )
             )
     return found

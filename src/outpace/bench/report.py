@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .record import Record
+from .record import FEW, Record
 from .runner import BASELINE
 
 SPEED = (
@@ -20,6 +20,14 @@ TEXT = ("method", "peak MB", "growth MB", "KV MB", "same text")
 """The head of the table of memory and texts."""
 
 
+_KINDS = {
+    "bug": "BUGS",
+    "unclear": "unclear",
+    "approximate": "approximate",
+    "numerical": "near ties",
+}
+
+
 def speed_rows(record: Record) -> list[tuple[str, ...]]:
     """Return the cells under :data:`SPEED`, one row a method."""
     return [
@@ -27,7 +35,7 @@ def speed_rows(record: Record) -> list[tuple[str, ...]]:
             label(result),
             *_speed(result),
             f"{result['ttft_ms']:.1f}",
-            f"{result['tpot_ms']:.2f}",
+            _number(result["tpot_ms"]),
             _share(result["acceptance_rate"]),
             _number(result["mean_acceptance_length"]),
         )
@@ -86,6 +94,11 @@ def verdict(record: Record) -> str:
         return "Only the baseline was measured."
     best = max(others, key=lambda result: result["speedup_vs_hf"]["value"])
     ratio = best["speedup_vs_hf"]
+    if ratio["low"] is None or record["prompts"]["count"] < FEW:
+        return (
+            f"The fastest in this run was {best['method']} at {ratio['value']:.2f} × transformers' "
+            f"generate; so few texts make no sure figure. {_sameness(best, record)}"
+        )
     if ratio["low"] <= 1.0:
         return (
             "No method is faster than transformers' generate here for sure; the fastest in this "
@@ -96,6 +109,11 @@ def verdict(record: Record) -> str:
         f"{best['method']} is fastest here: {ratio['value']:.2f} × transformers' generate (95 % "
         f"interval {ratio['low']:.2f} to {ratio['high']:.2f}). {_sameness(best, record)}"
     )
+
+
+def is_wrong(record: Record) -> bool:
+    """Return whether a text differs and no near tie explains it."""
+    return any(warning["kind"] == "text" for warning in record["warnings"])
 
 
 def markdown(record: Record) -> str:
@@ -119,7 +137,7 @@ def markdown(record: Record) -> str:
     ]
     if parts := breakdown_rows(record):
         lines += ["The same by kind of text:", "", *_table(BREAKDOWN, parts), ""]
-    lines += [f"- {warning}" for warning in record["warnings"]]
+    lines += [f"- {warning['text']}" for warning in record["warnings"]]
     lines += [""] if record["warnings"] else []
     lines += [
         f"Measured on {where} ({environment['system']}) with {versions}; prompts "
@@ -147,27 +165,28 @@ def same_text(result: dict[str, Any], record: Record) -> str:
         return "–"
     if result["identical"]:
         return f"as {result['compared_with']}"
-    differences = result["differences"]
-    ties = sum(one["kind"] == "numerical" for one in differences)
-    other = len(differences) - ties
-    same = record["prompts"]["count"] - len(differences)
-    words = [f"{ties} near ties"] if ties else []
-    if other:
-        unclear = sum(one["kind"] == "unclear" for one in differences)
-        words += [f"{unclear} unclear"] if unclear else []
-        words += [f"{other - unclear} BUGS"] if other > unclear else []
-    return f"{same} of {record['prompts']['count']}, {', '.join(words)}"
+    count = record["prompts"]["count"]
+    kinds = {one["prompt"]: one["kind"] for one in result["differences"]}
+    words = [
+        f"{number} {word}"
+        for kind, word in _KINDS.items()
+        if (number := sum(one == kind for one in kinds.values()))
+    ]
+    return f"{count - len(kinds)} of {count}, {', '.join(words)}"
 
 
 def _sameness(result: dict[str, Any], record: Record) -> str:
+    if not result["exact"]:
+        return "Its text is approximate."
     if result["identical"] is None:
-        return "Its sampled text follows the same law."
+        sampled = record["config"]["temperature"]
+        return "Its sampled text follows the same law." if sampled else "Its text was not compared."
     if result["identical"]:
         return "It writes the same text, token for token."
     if all(one["kind"] == "numerical" for one in result["differences"]):
         return (
             f"It writes the same text but for near ties of {record['config']['dtype']} in "
-            f"{len(result['differences'])} of {record['prompts']['count']} texts."
+            f"{result['differing_prompts']} of {record['prompts']['count']} texts."
         )
     return "Its text differs, and not all differences are near ties: see the table."
 
@@ -176,8 +195,12 @@ def _speed(figures: dict[str, Any]) -> tuple[str, str]:
     speed, ratio = figures["tokens_per_second"], figures["speedup_vs_hf"]
     return (
         f"{speed['mean']:.1f} ± {speed['std']:.1f}",
-        f"{ratio['value']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})",
+        f"{ratio['value']:.2f} {_interval(ratio)}",
     )
+
+
+def _interval(ratio: dict[str, Any]) -> str:
+    return "(–)" if ratio["low"] is None else f"({ratio['low']:.2f}–{ratio['high']:.2f})"
 
 
 def _share(value: float | None) -> str:

@@ -1,11 +1,13 @@
 """Runs every method on every prompt, in turn, in one process, and keeps all that is done."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from ..errors import PromptError
+from torch import Tensor
+
+from ..errors import PromptError, UnsupportedModel
 from . import memory
 from .baselines import TunedAssisted, tuning_steps
 from .differences import Difference, Judge, first_difference
@@ -13,9 +15,21 @@ from .methods import Method, Models, Sample, Writing
 from .workloads import BenchPrompt
 
 BASELINE = "hf"
-Notify = Callable[[str], None]
 Key = tuple[int, int]
 """(prompt, repeat)"""
+Rows = tuple[list[int], list[Tensor]]
+"""Tokens of a text and the logits each was chosen from."""
+
+
+class Notify(Protocol):
+    """Told what is being done, once for every text."""
+
+    def __call__(self, what: str, *, more: int = 0) -> None:
+        """Take a note; ``more`` texts than planned will be written."""
+
+
+def silent(what: str, *, more: int = 0) -> None:
+    """Note nothing."""
 
 
 @dataclass(slots=True)
@@ -23,10 +37,11 @@ class Measured:
     """What a run has so far.
 
     Attributes:
-        samples: of each method, by prompt and repeat; all methods have the same keys.
+        samples: of each method, by prompt and repeat.
         memory: of each method, (peak, growth) in bytes; None where the system does not tell.
         differences: of each method that is compared, for each prompt whose text differs.
         interrupted: whether it was stopped before its end.
+        failed: the error that ended it early.
         judged: whether all differences were looked into.
     """
 
@@ -34,12 +49,14 @@ class Measured:
     memory: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     differences: dict[str, list[Difference]] = field(default_factory=dict)
     interrupted: bool = False
+    failed: str | None = None
     judged: bool = False
 
     @property
     def keys(self) -> list[Key]:
-        """What is done, prompt by prompt."""
-        return sorted(next(iter(self.samples.values()), {}))
+        """What every method has done, prompt by prompt."""
+        each = [set(samples) for samples in self.samples.values()]
+        return sorted(set.intersection(*each)) if each else []
 
 
 @dataclass(slots=True)
@@ -74,27 +91,24 @@ class Bench:
         each = self.warmup + 1 + self.repeats * len(self.prompts)
         return len(self.methods) * each + tuned * tuning_steps(len(self.prompts))
 
-    def run(self, notify: Notify = lambda _: None) -> Measured:
-        """Measure. Ctrl-C ends it early; what every method has done on a prompt is kept.
-
-        Args:
-            notify: told what is being done, once for every text.
+    def run(self, notify: Notify = silent) -> Measured:
+        """Measure. Ctrl-C or an error ends it early; what every method has done is kept.
 
         Raises:
-            KeyboardInterrupt: nothing is done yet that could be kept.
+            KeyboardInterrupt: nothing is done yet that could be kept; likewise any error.
         """
         done = Measured(samples={method.name: {} for method in self.methods})
-        try:
-            self._prepare(done, notify)
-            self._measure(done, notify)
-        except KeyboardInterrupt:
-            if not done.keys:
-                raise
-            done.interrupted = True
-        try:
-            self._compare(done, notify)
-        except KeyboardInterrupt:
-            done.interrupted = True
+        for part in (self._prepare, self._measure, self._compare):
+            try:
+                part(done, notify)
+            except KeyboardInterrupt:
+                if not done.keys:
+                    raise
+                done.interrupted = True
+            except Exception as error:
+                if not done.keys:
+                    raise
+                done.failed = f"{type(error).__name__}: {error}"
         return done
 
     def _prepare(self, done: Measured, notify: Notify) -> None:
@@ -119,56 +133,85 @@ class Bench:
                 row: dict[str, Sample] = {}
                 for method in shuffle.sample(list(self.methods), len(self.methods)):
                     with method.ready():
-                        row[method.name] = method.write(prompt, self.writing)
+                        row[method.name] = self._checked(method, prompt)
                     notify(f"{prompt.workload} {number + 1}: {method.name}")
                 for name, sample in row.items():
                     done.samples[name][number, repeat] = sample
 
+    def _checked(self, method: Method, prompt: BenchPrompt) -> Sample:
+        """Write a text; its time says something only if it is as long as the others."""
+        sample = method.write(prompt, self.writing)
+        if len(sample.tokens) != self.writing.max_new_tokens:
+            raise UnsupportedModel(
+                f"{method.name} wrote {len(sample.tokens)} tokens after {prompt.name}, not "
+                f"{self.writing.max_new_tokens}: leave it out of --methods"
+            )
+        return sample
+
     def _compare(self, done: Measured, notify: Notify) -> None:
         """Find where texts differ, and why."""
-        for method in self._compared():
-            texts = done.samples[method.name]
-            found = [
-                first_difference(key[0], expected.tokens, texts[key].tokens)
-                for key, expected in self._references(done)
-            ]
-            done.differences[method.name] = [difference for difference in found if difference]
+        compared = [method for method in self.methods if self._is_compared(method)]
+        for method in compared:
+            done.differences[method.name] = self._differences(method, done)
+        found = [(m, n) for m in compared for n in range(len(done.differences[m.name]))]
         judge = Judge(self.models.target, self.writing.temperature)
-        for method in self._compared():
-            for place, difference in enumerate(done.differences[method.name]):
-                notify(f"comparing: {method.name}, prompt {difference.prompt + 1}")
-                judged = self._judged(judge, method, difference, done)
-                done.differences[method.name][place] = judged
+        references: dict[int, Rows] = {}
+        for count, (method, place) in enumerate(found):
+            difference = done.differences[method.name][place]
+            notify(
+                f"comparing: {method.name}, prompt {difference.prompt + 1}",
+                more=0 if count else len(found),
+            )
+            judged = self._judged(judge, method, difference, done, references)
+            done.differences[method.name][place] = judged
         done.judged = True
 
-    def _compared(self) -> Iterator[Method]:
-        for method in self.methods:
-            if method.name != self.reference and (method.same_text or not self.writing.temperature):
-                yield method
+    def _is_compared(self, method: Method) -> bool:
+        if self.writing.temperature:
+            return method.same_text or not method.exact
+        return True
 
-    def _references(self, done: Measured) -> Iterator[tuple[Key, Sample]]:
-        """Yield the first repeat of every prompt of the reference; later ones write the same."""
-        for key in done.keys:
-            if key[1] == 0:
-                yield key, done.samples[self.reference][key]
+    def _differences(self, method: Method, done: Measured) -> list[Difference]:
+        """Return the first difference of every text, those alike in all repeats once."""
+        found = {}
+        for prompt, repeat in done.keys:
+            expected = done.samples[self.reference][prompt, 0].tokens
+            got = done.samples[method.name][prompt, repeat].tokens
+            difference = first_difference(prompt, expected, got)
+            if difference is not None:
+                kind = difference.kind if method.exact else "approximate"
+                found[difference] = replace(difference, kind=kind)
+        return list(found.values())
 
     def _judged(
-        self, judge: Judge, method: Method, difference: Difference, done: Measured
+        self,
+        judge: Judge,
+        method: Method,
+        difference: Difference,
+        done: Measured,
+        references: dict[int, Rows],
     ) -> Difference:
+        if difference.kind == "approximate":
+            return difference
         prompt = self.prompts[difference.prompt]
-        key = (difference.prompt, 0)
-        reference = next(m for m in self.methods if m.name == self.reference)
-        rows = []
-        for one in (reference, method):
-            with one.ready():
-                tokens, logits = one.rows(prompt, self.writing)
-            same = tokens == done.samples[one.name][key].tokens
-            at = difference.index
-            rows.append(logits[at] if same and at < len(logits) else None)
-        tokenizer = self.models.target.tokenizer
-        ids = tokenizer(prompt.text)["input_ids"] if tokenizer else []
-        common = done.samples[method.name][key].tokens[: difference.index]
-        return judge.judge(difference, [*ids, *common], self.writing.seed_for(prompt), rows)
+        if difference.prompt not in references:
+            reference = next(m for m in self.methods if m.name == self.reference)
+            with reference.ready():
+                references[difference.prompt] = reference.rows(prompt, self.writing)
+        with method.ready():
+            own = method.rows(prompt, self.writing)
+        at = difference.index
+        expected = done.samples[self.reference][difference.prompt, 0].tokens[: at + 1]
+        texts = (expected, [*expected[:at], difference.got])
+        rows = [
+            logits[at] if tokens[: at + 1] == text and at < len(logits) else None
+            for (tokens, logits), text in zip(
+                (references[difference.prompt], own), texts, strict=True
+            )
+        ]
+        tokenizer: Any = self.models.target.tokenizer
+        prefix = [*tokenizer(prompt.text)["input_ids"], *expected[:at]]
+        return judge.judge(difference, prefix, self.writing.seed_for(prompt), rows)
 
 
 def fit_prompts(
@@ -200,13 +243,27 @@ def fit_prompts(
         )
     fitted, cut = [], 0
     for prompt in prompts:
-        text, keep = prompt.text, room
-        while len(ids := tokenizer(text)["input_ids"]) > room:
-            text = tokenizer.decode(ids[-keep:], skip_special_tokens=True)
-            keep = max(1, keep - 8)  # a text that is cut can have more tokens than it had
+        text = _last_tokens(tokenizer, prompt.text, room)
+        if not text:
+            raise PromptError(
+                f"{max_new_tokens} new tokens leave no room for the prompt {prompt.name} in a "
+                f"context of {min(limits)}: give fewer --max-new-tokens"
+            )
         cut += text is not prompt.text
         fitted.append(BenchPrompt(prompt.workload, prompt.name, text))
     return fitted, cut
+
+
+def _last_tokens(tokenizer: Any, text: str, room: int) -> str:
+    """Return the end of a text that has at most ``room`` tokens, special ones included."""
+    ids = tokenizer(text)["input_ids"]
+    keep = room
+    while len(ids) > room and keep > 0:
+        text = tokenizer.decode(ids[-keep:], skip_special_tokens=True)
+        if len(tokenizer(text)["input_ids"]) <= room:
+            return text
+        keep -= 1 + keep // 16  # a text that is cut can have more tokens than it had
+    return text if keep > 0 else ""
 
 
 def _first_tokens(tokenizer: Any, prompt: BenchPrompt) -> BenchPrompt:

@@ -2,9 +2,12 @@
 
 import gzip
 import hashlib
+import itertools
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,7 +41,7 @@ def load_prompts(
     limit: int = 8,
     prompt_tokens: int = 128,
 ) -> list[BenchPrompt]:
-    """Return the prompts of one or several workloads, spread evenly over each.
+    """Return the prompts of one or several workloads in turn, spread evenly over each.
 
     Args:
         names: of :data:`WORKLOADS`, or files: ``.txt`` is one prompt, ``.jsonl`` has one a line
@@ -55,8 +58,10 @@ def load_prompts(
         raise PromptError(f"a limit of {limit} prompts: give 1 or more")
     if prompt_tokens < 1:
         raise PromptError(f"prompts of {prompt_tokens} tokens: give 1 or more")
-    prompts: list[BenchPrompt] = []
+    workloads: list[list[BenchPrompt]] = []
     for name in names:
+        prompts: list[BenchPrompt] = []
+        workloads.append(prompts)
         if name in WORKLOADS:
             where, read = WORKLOADS[name]
             passages = read(_place(data_dir, where, name), limit)
@@ -68,9 +73,14 @@ def load_prompts(
                     prompts.append(BenchPrompt(name, label, text))
         else:
             path = Path(name).expanduser()
-            prompts += [BenchPrompt(path.name, *one) for one in _file(path, name)][:limit]
+            lines = [BenchPrompt(path.name, *one) for one in _file(path, name)]
+            prompts += _spread(lines, limit)
+    # in turn from each workload, so that a run that is cut short has some of all
+    rows = itertools.zip_longest(*workloads)
+    prompts = [prompt for row in rows for prompt in row if prompt is not None]
     if not prompts:
-        raise PromptError(f"no prompt in {', '.join(names)}: give a file with text")
+        where = f" in {', '.join(names)}" if names else "s"
+        raise PromptError(f"no prompt{where}: give a file with text")
     return prompts
 
 
@@ -106,28 +116,34 @@ def _articles(file: Path, limit: int) -> Iterator[tuple[str, str]]:
 
 
 def _problems(file: Path, limit: int) -> Iterator[tuple[str, str]]:
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") as lines:
-            problems = [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise PromptError(f"{file} cannot be read ({error}): give the file as published") from error
-    for problem in _spread(problems, limit):
-        yield problem["task_id"], problem["prompt"]
+    with _published(file), gzip.open(file, "rt", encoding="utf-8") as lines:
+        problems = [json.loads(line) for line in lines]
+        named = [(str(one["task_id"]), str(one["prompt"])) for one in problems]
+    yield from _spread(named, limit)
 
 
 def _questions(file: Path, limit: int) -> Iterator[tuple[str, str]]:
     """First turns, as many from each category as from any other."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for line in _read(file).splitlines():
-        question = json.loads(line)
-        groups.setdefault(question["category"], []).append(question)
-    rows = -(-limit // len(groups))
-    picked = {name: _spread(group, rows) for name, group in groups.items()}
-    for number in range(limit):
-        group = list(picked)[number % len(picked)]
-        if number // len(picked) < len(picked[group]):
-            question = picked[group][number // len(picked)]
-            yield f"{group}/{question['question_id']}", question["turns"][0]
+    groups: dict[str, list[tuple[str, str]]] = {}
+    with _published(file):
+        for line in _read(file).splitlines():
+            one = json.loads(line)
+            name = f"{one['category']}/{one['question_id']}"
+            groups.setdefault(one["category"], []).append((name, str(one["turns"][0])))
+    rows = -(-limit // max(1, len(groups)))
+    turns = itertools.zip_longest(*(_spread(group, rows) for group in groups.values()))
+    yield from [one for row in turns for one in row if one is not None][:limit]
+
+
+@contextmanager
+def _published(file: Path) -> Iterator[None]:
+    """Tell in one line that a file is not what its authors published."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError) as error:
+        if isinstance(error, PromptError):
+            raise
+        raise PromptError(f"{file} cannot be read ({error}): give the file as published") from error
 
 
 Reader = Callable[[Path, int], Iterator[tuple[str, str]]]
@@ -182,11 +198,16 @@ def _file(path: Path, name: str) -> Iterator[tuple[str, str]]:
         except ValueError:
             value = None
         prompt = value.get("prompt") if isinstance(value, dict) else value
-        if not isinstance(prompt, str) or not prompt:
+        if not isinstance(prompt, str) or not prompt or not _is_text(prompt):
             raise PromptError(
                 f'{path}, line {number}: give a JSON string, or an object with a text "prompt"'
             )
         yield f"{path.name}:{number}", prompt
+
+
+def _is_text(text: str) -> bool:
+    """Return whether a text can be encoded: JSON may hold halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _read(path: Path) -> str:
@@ -199,6 +220,8 @@ def _read(path: Path) -> str:
 
 
 def _spread(items: Sequence[Any], limit: int) -> list[Any]:
-    """Return ``limit`` items at equal distances."""
-    count = min(limit, len(items))
+    """Return ``limit`` items at equal distances, or all."""
+    if limit >= len(items):
+        return list(items)
+    count = limit
     return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]

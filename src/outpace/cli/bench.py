@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +15,14 @@ from .. import zoo
 from ..errors import InvalidArgument
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
-from .screen import Screen, loading
 from .text import visible
 
 if TYPE_CHECKING:
     from ..bench import Bench, BenchPrompt, Models, Record
+    from ..bench.runner import Notify
+    from .screen import Screen
 
-DEFAULT_METHODS = "hf,hf-assisted,plain,draft,prompt-lookup,ngram"
+DEFAULT_METHODS = ("hf", "hf-assisted", "plain", "draft", "prompt-lookup", "ngram")
 
 
 def bench(
@@ -36,7 +37,7 @@ def bench(
             "NAMES",
             "Separated by commas: hf, hf-assisted, hf-assisted-tuned, hf-prompt-lookup, plain, "
             "draft, prompt-lookup, ngram …; NAME@K drafts K tokens in this method alone. "
-            f"Default: {DEFAULT_METHODS}, as far as there is a draft model.",
+            f"Default: {','.join(DEFAULT_METHODS)}, as far as there is a draft model.",
         ),
     ] = None,
     prompts: Annotated[
@@ -51,7 +52,7 @@ def bench(
     data_dir: Annotated[
         str | None, a_text("DIR", "Folder of the evaluation texts; else data/ in OUTPACE_DATA.")
     ] = None,
-    limit: Annotated[int, a_whole("Prompts of each workload at most.")] = 4,
+    limit: Annotated[int, a_whole("Prompts of each workload at most.")] = 5,
     prompt_tokens: Annotated[int, a_whole("Length of a passage of pg19 or wikitext.")] = 128,
     max_new_tokens: Annotated[int, a_whole("New tokens of every text; EOS is ignored.")] = 128,
     repeats: Annotated[int, a_whole("How often every prompt is continued.")] = 2,
@@ -72,6 +73,8 @@ def bench(
     color: Annotated[bool, typer.Option(help="Colours, on a terminal.")] = True,
 ) -> int:
     """Measure methods side by side: same prompts, in turn, in one process."""
+    from .screen import Screen, loading
+
     outputs = [_writable(one) for one in (json_file, markdown_file) if one is not None]
     if len(set(outputs)) < len(outputs):
         raise InvalidArgument(f"--json and --markdown are one file ({json_file}): give two")
@@ -81,8 +84,8 @@ def bench(
     config: dict[str, Any] = {
         "target": target,
         "drafter": drafter,
-        "methods": _split(methods) or _default_methods(drafter),
-        "prompts": _split(prompts) or ["pg19", "humaneval"],
+        "methods": _split(methods) if methods else _default_methods(drafter),
+        "prompts": _split(prompts or ["pg19,humaneval"]),
         "data_dir": data_dir,
         "limit": limit,
         "prompt_tokens": prompt_tokens,
@@ -96,30 +99,35 @@ def bench(
         "seed": seed,
     }
     with loading(f"loading {target}"):
-        made, cut = _prepare(config)
+        made, cut, where = _prepare(config, chosen=bool(methods))
     screen = Screen(sys.stdout, color=color)
-    if cut:
-        screen.console.print(f"{cut} prompts are too long for the models: their end is used.")
-    with _progress(made.steps) as notify:
+    with progress(made.steps) as notify:
         done = made.run(notify)
     from ..bench import make_record
-    from ..bench.report import markdown
+    from ..bench.report import is_wrong, markdown
 
-    record = make_record(made, done, {**config, "command": _command(config)})
+    record = make_record(made, done, {**config, "command": _command(config)}, where, cut=cut)
+    lost = []
     if json_file is not None:
-        _write(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        lost += _write(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     if markdown_file is not None:
-        _write(markdown_file, markdown(record))
+        lost += _write(markdown_file, markdown(record))
     show(screen, record)
+    if lost:
+        raise InvalidArgument(f"not written: {'; '.join(lost)}: give another place")
     if done.interrupted:
         return INTERRUPTED
-    return (
-        1 if any(one["kind"] == "bug" for r in record["results"] for one in r["differences"]) else 0
-    )
+    return 1 if done.failed or is_wrong(record) else 0
 
 
-def show(screen: Screen, record: "Record") -> None:
-    """Print the tables of a record, the verdict and the warnings."""
+def show(screen: "Screen", record: "Record", *, brief: bool = False) -> None:
+    """Print the tables of a record, the verdict and the warnings.
+
+    Args:
+        screen: where.
+        record: of a run.
+        brief: leave out the table by kind of text, and advice about options.
+    """
     from ..bench.report import (
         BREAKDOWN,
         SPEED,
@@ -134,16 +142,26 @@ def show(screen: Screen, record: "Record") -> None:
         screen.console.width = 200  # nothing is gained by folding lines for a file
     screen.console.print(_grid(SPEED, speed_rows(record), screen))
     screen.console.print(_grid(TEXT, text_rows(record), screen))
-    if parts := breakdown_rows(record):
-        screen.console.print(_grid(BREAKDOWN, parts, screen))
+    if not brief and (cells := breakdown_rows(record)):
+        screen.console.print(_grid(BREAKDOWN, cells, screen))
     screen.console.print(verdict(record))
     for warning in record["warnings"]:
-        screen.console.print(f"warning: {warning}", style="yellow")
+        if not (brief and warning["kind"] in {"interval", "few"}):
+            screen.console.print(f"warning: {visible(warning['text'])}", style="yellow")
 
 
-def _prepare(config: dict[str, Any]) -> tuple["Bench", int]:
+def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dict[str, Any]]:
     """Check everything, then load: loading may take minutes."""
-    from ..bench import Bench, Writing, check_methods, fit_prompts, load_prompts, make_method
+    from ..bench import (
+        Bench,
+        Writing,
+        check_methods,
+        environment,
+        fit_prompts,
+        load_prompts,
+        make_method,
+    )
+    from ..bench.baselines import cannot_assist
     from ..compose import make_lengths
     from ..sampling import Sampling
     from ..stopping import check_ends
@@ -168,6 +186,10 @@ def _prepare(config: dict[str, Any]) -> tuple["Bench", int]:
     if needs and config["drafter"] is None:
         raise InvalidArgument(f"method {needs[0]!r} needs a draft model: give --drafter")
     models = _load(config, bool(needs))
+    if not chosen and models.drafter is not None and (why := cannot_assist(models)):
+        names.remove("hf-assisted")
+        config["methods"] = names
+        print(f"hf-assisted is left out: {why}", file=sys.stderr)
     prompts, cut = fit_prompts(prompts, models, config["max_new_tokens"])
     made = Bench(
         models,
@@ -177,7 +199,7 @@ def _prepare(config: dict[str, Any]) -> tuple["Bench", int]:
         config["repeats"],
         config["warmup"],
     )
-    return made, cut
+    return made, cut, environment()
 
 
 def _load(config: dict[str, Any], drafts: bool) -> "Models":
@@ -190,12 +212,11 @@ def _load(config: dict[str, Any], drafts: bool) -> "Models":
 
 
 def _default_methods(drafter: str | None) -> list[str]:
-    names = DEFAULT_METHODS.split(",")
-    return names if drafter else [n for n in names if n not in {"draft", "hf-assisted"}]
+    return [name for name in DEFAULT_METHODS if drafter or name not in {"draft", "hf-assisted"}]
 
 
-def _split(given: Sequence[str] | None) -> list[str]:
-    return [name.strip() for one in given or () for name in one.split(",") if name.strip()]
+def _split(given: Sequence[str]) -> list[str]:
+    return [name.strip() for one in given for name in one.split(",") if name.strip()]
 
 
 def _command(config: dict[str, Any]) -> str:
@@ -210,35 +231,50 @@ def _command(config: dict[str, Any]) -> str:
 
 def _writable(name: str) -> Path:
     """Refuse a file that could not be written after minutes of measuring."""
-    path = Path(name).expanduser().absolute()
+    path = Path(name).expanduser().resolve()
     if path.is_dir():
         raise InvalidArgument(f"{name} is a folder: give the name of a file")
     if not path.parent.is_dir():
         raise InvalidArgument(f"{name}: the folder {path.parent} is not there: make it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not os.access(path if _is_special(path) else path.parent, os.W_OK):
         raise InvalidArgument(f"{name} cannot be written: give another place")
     return path
 
 
-def _write(name: str, text: str) -> None:
-    path = Path(name).expanduser()
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+def _write(name: str, text: str) -> list[str]:
+    """Write a file whole or not at all; return why it could not be written."""
+    path = Path(name).expanduser().resolve()
+    try:
+        if _is_special(path):
+            path.write_text(text, encoding="utf-8")
+        else:
+            new = path.with_name(path.name + ".new")
+            new.write_text(text, encoding="utf-8")
+            new.replace(path)
+    except OSError as error:
+        return [f"{name} ({error.strerror})"]
+    return []
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether this is a device or a pipe, which no other file may take the place of."""
+    return path.exists() and not path.is_file()
 
 
 @contextmanager
-def _progress(steps: int) -> Iterator[Callable[[str], None]]:
+def progress(steps: int) -> Iterator["Notify"]:
     """Show a bar with the time left on a terminal, elsewhere a line at every tenth."""
+    from .screen import Screen
+
     screen = Screen(sys.stderr)
     if not screen.terminal:
-        done = 0
+        done, total = 0, steps
 
-        def line(what: str) -> None:
-            nonlocal done
-            done += 1
-            if done * 10 // steps > (done - 1) * 10 // steps and done <= steps:
-                print(f"{done} of {steps} texts ({visible(what)})", file=sys.stderr, flush=True)
+        def line(what: str, *, more: int = 0) -> None:
+            nonlocal done, total
+            done, total = done + 1, total + more
+            if done * 10 // total > (done - 1) * 10 // total:
+                print(f"{done} of {total} texts ({visible(what)})", file=sys.stderr, flush=True)
 
         yield line
         return
@@ -261,13 +297,14 @@ def _progress(steps: int) -> Iterator[Callable[[str], None]]:
     with bar:
         task = bar.add_task("starting", total=steps)
 
-        def advance(what: str) -> None:
-            bar.update(task, advance=1, description=visible(what))
+        def advance(what: str, *, more: int = 0) -> None:
+            total = (bar.tasks[0].total or 0) + more
+            bar.update(task, advance=1, total=total, description=visible(what))
 
         yield advance
 
 
-def _grid(head: Sequence[str], cells: Sequence[Sequence[str]], screen: Screen) -> Any:
+def _grid(head: Sequence[str], cells: Sequence[Sequence[str]], screen: "Screen") -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""``outpace demo``: a real checkpoint writes through the loop, in colour, and is checked."""
+"""``outpace demo``: the embedded pair writes in colour, then all methods are compared."""
 
 import contextlib
 import shutil
@@ -8,63 +8,99 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..data import VARIABLE, checkpoint
-from .text import whole
+from .. import zoo
+from .bench import DEFAULT_METHODS, progress, show
+from .interrupt import INTERRUPTED
+from .options import a_whole
 
 if TYPE_CHECKING:
-    from ..models import LanguageModel
+    from ..bench import BenchPrompt, Models
+    from .screen import Screen
 
-CHECKPOINT = "TinyStories-656K"
-PROMPTS = (
-    ("Once upon a time there was a little dog named Max. Max", {"temperature": 0.0}),
-    ('One day, Lily and Tom went to the park. "Look," said', {"temperature": 0.0}),
-    ("The sun was high and the big bear was hungry. The bear", {"temperature": 0.6, "seed": 7}),
-)
+PROMPTS = {
+    "prose": "It was late in the autumn when the old captain came back to the village, and",
+    "code": 'def read_lines(path):\n    """Return the lines of a text file."""\n',
+    "dialogue": '"Have you read the letter?" asked Margaret.\n\n"I have," said her brother, "and',
+}
+DRAFT_LENGTH = 4
 
 
 def demo(
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
-    max_new_tokens: Annotated[
-        int, typer.Option(parser=whole, metavar="N", help="Tokens a text.")
-    ] = 120,
+    max_new_tokens: Annotated[int, a_whole("Tokens a text.")] = 120,
 ) -> int:
-    """Write three texts live, then prove that they are what the model alone writes."""
-    from .screen import Screen, loading, summary
+    """Write three texts live, then measure every method on them: under three minutes."""
+    from .screen import Screen, loading
 
     screen = Screen(sys.stdout, color=color)
-    with loading("loading the model"):
-        from ..decoder import Decoder
+    say = screen.console.print
+    with loading("loading the embedded models"):
         from ..stopping import check_ends
 
         check_ends(max_new_tokens, ())
-        target, story = _target()
-        decoder = Decoder.from_pretrained(target, drafter="ngram")
-        plain = Decoder.from_pretrained(target, drafter="none")
-    say = screen.console.print
-    say(story)
+        from ..bench import BenchPrompt, Models, fit_prompts
+        from ..models import load
+
+        models = Models(load("zoo:target"), drafter := load(zoo.partner("zoo:target")))
+        texts = [BenchPrompt(kind, kind, text) for kind, text in PROMPTS.items()]
+        prompts, _ = fit_prompts(texts, models, max_new_tokens)
+    say(
+        f"{models.target.name} ({models.target.parameters / 1e6:.1f} M parameters) writes, "
+        f"{drafter.name} ({drafter.parameters / 1e6:.1f} M) drafts "
+        f"{DRAFT_LENGTH} tokens a round."
+    )
     if screen.colored:
         say(screen.legend())
-    same = 0
-    for prompt, settings in PROMPTS:
-        say()
-        how = f"temperature {settings['temperature']}" if settings["temperature"] else "greedy"
-        say(f"[{how}]")
-        screen.console.print(prompt, style="dim", end="")
-        options = {"max_new_tokens": max_new_tokens, **settings}
-        stream = decoder.stream(prompt, **options)  # type: ignore[arg-type]
+    _write(screen, models, prompts, max_new_tokens)
+    say()
+    say("Now every method in turn, on these texts:")
+    code = _measure(screen, models, prompts, max_new_tokens)
+    say()
+    command = _command()
+    say(f"Next: {command} bench (with your model: --target, with your text: --prompts FILE),")
+    say(f'      {command} generate "Once upon a time", {command} doctor, docs/.')
+    return code
+
+
+def _write(
+    screen: "Screen", models: "Models", prompts: list["BenchPrompt"], max_new_tokens: int
+) -> None:
+    from ..decoder import Decoder
+    from ..drafters.model import ModelDrafter
+    from ..lengths.fixed import FixedLength
+    from .screen import summary
+
+    assert models.drafter is not None
+    drafter = ModelDrafter(models.drafter)
+    decoder = Decoder(models.target, drafter, lengths=FixedLength(DRAFT_LENGTH))
+    for prompt in prompts:
+        screen.console.print()
+        screen.console.print(f"[{prompt.name}]")
+        screen.console.print(prompt.text, style="dim", end="")
+        stream = decoder.stream(prompt.text, max_new_tokens=max_new_tokens, ignore_eos=True)
         try:
             for turn in stream:
                 screen.show(turn)
         finally:
             screen.end()
-        say(summary(stream.output.stats, same_text=True), style="dim")
-        alone = plain.generate(prompt, **options)  # type: ignore[arg-type]
-        same += alone.tokens == stream.output.tokens
-    say()
-    say(f"{same} of {len(PROMPTS)} texts are, token for token, what the model writes alone.")
-    command = _command()
-    say(f'Next: {command} generate "Once upon a time" --target FOLDER, {command} doctor, docs/.')
-    return 0 if same == len(PROMPTS) else 1
+        screen.console.print(summary(stream.output.stats, same_text=True), style="dim")
+
+
+def _measure(screen: "Screen", models: "Models", prompts: list["BenchPrompt"], tokens: int) -> int:
+    """Measure and print; return the exit code."""
+    from ..bench import Bench, Writing, environment, make_method, make_record
+    from ..bench.report import is_wrong
+
+    methods = [make_method(name, models, DRAFT_LENGTH) for name in DEFAULT_METHODS]
+    bench = Bench(models, methods, prompts, Writing(tokens), repeats=3)
+    with progress(bench.steps) as notify:
+        done = bench.run(notify)
+    config = {"dtype": str(models.target.dtype).removeprefix("torch."), "temperature": 0.0}
+    record = make_record(bench, done, config, environment())
+    show(screen, record, brief=True)
+    if done.interrupted:
+        return INTERRUPTED
+    return 1 if done.failed or is_wrong(record) else 0
 
 
 def _command() -> str:
@@ -75,18 +111,3 @@ def _command() -> str:
     with contextlib.suppress(ValueError):
         return str(installed.relative_to(Path.cwd()))
     return str(installed)
-
-
-def _target() -> tuple["LanguageModel", str]:
-    from ..models import load
-    from ..models.tiny import tiny_model
-
-    folder = checkpoint(CHECKPOINT)
-    if folder is None:
-        return tiny_model(), (
-            "No checkpoint is at hand, so a tiny random model writes: its text means nothing, the "
-            f"loop is the real one. {VARIABLE} names a folder with models/{CHECKPOINT}."
-        )
-    return load(folder, dtype="float32"), (
-        f"{CHECKPOINT}, a checkpoint of 656,000 parameters, writes; an n-gram store drafts."
-    )

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from .. import registry
+from .. import registry, zoo
 from ..data import VARIABLE, data_root
+from ..errors import OutpaceError
 from ..version import __version__
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "typer", "rich")
@@ -47,6 +48,7 @@ def _facts() -> dict[str, str]:
         except PackageNotFoundError:
             facts[package] = "not installed"
     facts["system"] = f"{platform.system()} {platform.machine()}"
+    facts["embedded models"] = _embedded()
     facts["data"] = str(root) if root else f"none ({VARIABLE} names the folder)"
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     facts["hub"] = "off (HF_HUB_OFFLINE)" if offline else "on"
@@ -55,6 +57,14 @@ def _facts() -> dict[str, str]:
     for kind in ("drafter", "verifier", "lengths"):
         facts[f"{kind}s" if kind != "lengths" else kind] = ", ".join(registry.names(kind))
     return facts
+
+
+def _embedded() -> str:
+    names = [zoo.PREFIX + name for name in (zoo.TARGET, *zoo.SIZES)]
+    try:
+        return ", ".join(name for name in names if zoo.folder(name))
+    except OutpaceError as error:
+        return str(error)
 
 
 def _device() -> dict[str, str]:

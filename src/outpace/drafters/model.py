@@ -74,8 +74,10 @@ class ModelDrafter(Drafter):
         return self._proposed
 
     def reset(self) -> None:
-        """Forget the keys and values of earlier texts."""
-        self._session.clear()
+        """Forget the keys and values of earlier texts, and give their memory back."""
+        forwards = self._session.forwards
+        self._session = Session(self.model)
+        self._session.forwards = forwards
         self._agreed, self._proposed = 0, None
 
     @property

@@ -92,7 +92,7 @@ def text(
     work: Work = Path("build/zoo"),
     tokens: Tokens = 1.0,
 ) -> None:
-    """Let the target write: prompts of the corpus, continued greedily and at temperature 1.
+    """Let the target write, or go on: the corpus continued greedily and at temperature 1.
 
     Drafters meet what the target writes, which is not what people write.
     """
@@ -101,10 +101,12 @@ def text(
     )
     model.eval()
     rows = mixture(work, SEED + 100)
-    torch.manual_seed(SEED)
-    written, batch, length, prompt = [], 64, 256, 64
+    batch, length, prompt = 64, 256, 64
+    file = work / "written.npy"
+    written = [np.load(file)] if file.is_file() else []
     count = round(tokens * 1e6 / (batch * length))
-    for number in range(count):
+    for number in range(sum(map(len, written)) // batch, count):
+        torch.manual_seed(SEED + number)
         law = {"do_sample": True, "top_k": 0} if number % 2 else {"do_sample": False}
         ids = rows(number * batch, batch, length)[:, :prompt]
         out = model.generate(
@@ -115,7 +117,7 @@ def text(
             ),
         )
         written.append(out.to(torch.int32).numpy().astype(np.uint16))
-        np.save(work / "written.npy", np.concatenate(written))
+        np.save(file, np.concatenate(written))
         print_now(f"{number + 1} of {count} batches of {batch} texts")
 
 
@@ -128,7 +130,7 @@ def drafters(
 ) -> None:
     """Distil all drafters at once on the target's distribution, or go on.
 
-    Half of the rows are the corpus, half what the target wrote.
+    Half of the short rows are the corpus, half what the target wrote; long rows are the corpus.
     """
     torch.manual_seed(SEED)
     teacher: Any = LlamaForCausalLM.from_pretrained(
@@ -263,6 +265,8 @@ def export(model: LlamaForCausalLM, work: Path, folder: Path) -> None:
     copy.to(torch.bfloat16).save_pretrained(folder)
     for file in (work / "tokenizer").iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors lets the owner alone read
 
 
 def print_now(line: str) -> None:
