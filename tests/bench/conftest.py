@@ -2,10 +2,23 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import transformers
 
 from outpace.bench import BenchPrompt, Models
+from outpace.bench.baselines import ROLLS_BACK
 from outpace.models import LanguageModel
 from outpace.models.tiny import tiny_model
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "assisted: needs transformers' assisted generation")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    for item in items:
+        if version < ROLLS_BACK and item.get_closest_marker("assisted"):
+            item.add_marker(pytest.mark.skip(reason="assisted generation is broken before 5.16"))
 
 
 def blurred(seed: int = 1, amount: float = 0.02) -> LanguageModel:

@@ -5,9 +5,9 @@ import torch
 from transformers import GenerationConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from outpace.bench import BenchPrompt, Models, Writing
+from outpace.bench import BenchPrompt, Models, Writing, baselines
 from outpace.bench.baselines import Assisted, HuggingFace, TunedAssisted, tuning_steps
-from outpace.bench.plan import make_method
+from outpace.bench.plan import make_method, that_run
 from outpace.errors import InvalidArgument
 from outpace.models.attention import NAME
 
@@ -20,6 +20,7 @@ def drafted(models: Models, prompt: BenchPrompt, length: int) -> Any:
         return method.write(prompt, WRITING)
 
 
+@pytest.mark.assisted
 def test_the_draft_length_is_what_was_asked_for(models: Models, prompts: list[BenchPrompt]) -> None:
     for length in (2, 3, 7):
         sample = drafted(models, prompts[0], length)
@@ -30,6 +31,7 @@ def test_the_draft_length_is_what_was_asked_for(models: Models, prompts: list[Be
         assert sample.drafter_forwards == sample.drafted
 
 
+@pytest.mark.assisted
 def test_a_threshold_would_cut_drafts_short(models: Models, prompts: list[BenchPrompt]) -> None:
     """What the baseline must not be: where a threshold ends drafts, K makes no difference."""
     counts = []
@@ -42,6 +44,7 @@ def test_a_threshold_would_cut_drafts_short(models: Models, prompts: list[BenchP
     assert drafted(models, prompts[0], 3).drafted < drafted(models, prompts[0], 7).drafted
 
 
+@pytest.mark.assisted
 def test_settings_do_not_stay_behind(models: Models, prompts: list[BenchPrompt]) -> None:
     assert models.drafter is not None
     before = [model.model.generation_config for model in (models.target, models.drafter)]
@@ -62,6 +65,7 @@ def test_settings_do_not_stay_behind(models: Models, prompts: list[BenchPrompt])
     assert models.target.model.config._attn_implementation == attention
 
 
+@pytest.mark.assisted
 def test_counts_add_up(models: Models, prompts: list[BenchPrompt]) -> None:
     for name in ("hf", "hf-assisted", "hf-prompt-lookup", "plain", "draft", "prompt-lookup"):
         method = make_method(name, models, 4)
@@ -76,6 +80,7 @@ def test_counts_add_up(models: Models, prompts: list[BenchPrompt]) -> None:
         assert (sample.drafted == 0) == (name in {"hf", "plain"})
 
 
+@pytest.mark.assisted
 def test_accepted_tokens_are_those_of_the_loop(models: Models, prompts: list[BenchPrompt]) -> None:
     """Both draft the same tokens: what is accepted can differ in the first and last rounds only."""
     rates = []
@@ -104,6 +109,7 @@ def test_draft_forwards_are_counted_for_each_text(
     assert forwards == drafts + 1  # and one to read the prompt
 
 
+@pytest.mark.assisted
 def test_transformers_runs_its_own_attention(
     models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +127,7 @@ def test_transformers_runs_its_own_attention(
         plain.write(prompts[0], WRITING)
 
 
+@pytest.mark.assisted
 def test_the_first_token_is_timed_when_it_comes(
     models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +149,7 @@ def test_the_first_token_is_timed_when_it_comes(
         assert sample.tpot == (forwards - 1) / (40 - sample.first)
 
 
+@pytest.mark.assisted
 def test_texts_too_short_to_draft_for(models: Models, prompts: list[BenchPrompt]) -> None:
     for name in ("hf", "hf-assisted", "plain", "draft"):
         method = make_method(name, models, 4)
@@ -152,6 +160,7 @@ def test_texts_too_short_to_draft_for(models: Models, prompts: list[BenchPrompt]
         assert sample.drafted == 0
 
 
+@pytest.mark.assisted
 def test_lengths_that_cannot_be(models: Models) -> None:
     for name in ("hf-assisted@0", "hf-prompt-lookup@0", "hf-assisted@64", "draft@0"):
         with pytest.raises(InvalidArgument, match="draft length"):
@@ -160,6 +169,7 @@ def test_lengths_that_cannot_be(models: Models) -> None:
         make_method("hf-assisted@\u00b2", models, 5)
 
 
+@pytest.mark.assisted
 def test_models_transformers_cannot_pair(models: Models) -> None:
     assert models.drafter is not None
     models.drafter.config.vocab_size += 64  # padded rows, which the loop allows
@@ -168,6 +178,7 @@ def test_models_transformers_cannot_pair(models: Models) -> None:
     assert make_method("draft", models, 5)
 
 
+@pytest.mark.assisted
 def test_the_end_of_text_is_ignored(models: Models, prompts: list[BenchPrompt]) -> None:
     method = HuggingFace("hf", models)
     with method.ready():
@@ -186,6 +197,7 @@ def test_the_end_of_text_is_ignored(models: Models, prompts: list[BenchPrompt]) 
             assert method_.write(prompts[0], WRITING).tokens == tokens
 
 
+@pytest.mark.assisted
 def test_the_logits_of_a_text_choose_its_tokens(models: Models, prompts: list[BenchPrompt]) -> None:
     for name in ("hf", "hf-assisted", "plain", "draft", "ngram"):
         method = make_method(name, models, 4)
@@ -195,6 +207,7 @@ def test_the_logits_of_a_text_choose_its_tokens(models: Models, prompts: list[Be
         assert [int(row.argmax()) for row in rows] == tokens
 
 
+@pytest.mark.assisted
 def test_tuning_tries_all_and_keeps_the_best(
     models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,3 +229,15 @@ def test_a_draft_model_is_needed(models: Models) -> None:
     for name in ("hf-assisted", "hf-assisted-tuned", "draft"):
         with pytest.raises(InvalidArgument, match="needs a draft model: give --drafter"):
             make_method(name, alone, 5)
+
+
+def test_versions_that_keep_what_was_rejected_are_refused(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines.transformers, "__version__", "5.15.1")
+    with pytest.raises(InvalidArgument, match="does not roll back its draft model's cache"):
+        make_method("hf-assisted", models, 5)
+    names, why = that_run(("hf", "hf-assisted", "hf-assisted@3", "draft"), models)
+    assert names == ["hf", "draft"]
+    assert why is not None
+    assert why.startswith("left out hf-assisted, hf-assisted@3: transformers 5.15.1 does not")

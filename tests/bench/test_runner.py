@@ -57,6 +57,7 @@ def kinds(record: dict[str, Any]) -> list[str]:
     return [warning["kind"] for warning in record["warnings"]]
 
 
+@pytest.mark.assisted
 def test_all_methods_write_the_same_text(models: Models, prompts: list[BenchPrompt]) -> None:
     bench = made(models, prompts)
     done = bench.run()
@@ -67,6 +68,7 @@ def test_all_methods_write_the_same_text(models: Models, prompts: list[BenchProm
     assert "BUGS" not in markdown(record)
 
 
+@pytest.mark.assisted
 def test_sampled_texts_are_compared_with_plain(models: Models, prompts: list[BenchPrompt]) -> None:
     bench = made(models, prompts, temperature=0.9)
     record = record_of(bench, bench.run())
@@ -295,6 +297,7 @@ def test_draft_models_are_loaded_once(models: Models) -> None:
     assert list(pair.others) == ["zoo:small"]
 
 
+@pytest.mark.assisted
 def test_the_record(models: Models, prompts: list[BenchPrompt]) -> None:
     other = [*prompts, BenchPrompt("songs", "la", "la la la la la la la la")]
     bench = made(models, other, ("hf", "hf-assisted", "plain", "draft@2"))

@@ -2,7 +2,7 @@
 
 from .environment import environment
 from .methods import Models, Writing
-from .plan import check_methods, make_method, method_names
+from .plan import check_methods, make_method, method_names, that_run
 from .record import Record, make_record
 from .runner import Bench, Measured, fit_prompts
 from .workloads import BenchPrompt, load_prompts
@@ -21,4 +21,5 @@ __all__ = [
     "make_method",
     "make_record",
     "method_names",
+    "that_run",
 ]

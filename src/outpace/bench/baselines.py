@@ -1,8 +1,9 @@
 """The baselines: transformers' own generate, and its own assisted generation, set up fairly.
 
-Three traps. ``num_assistant_tokens`` given to ``generate`` is ignored, only the draft model's
+Four traps. ``num_assistant_tokens`` given to ``generate`` is ignored, only the draft model's
 generation config counts. Its default confidence threshold cuts drafts short, so that every number
-of tokens runs alike. And the settings must not stay behind after a call.
+of tokens runs alike. The settings must not stay behind after a call. And before version 5.16 the
+draft model keeps what the target rejected in its cache: there the baseline is refused.
 """
 
 import itertools
@@ -12,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
@@ -22,6 +24,7 @@ from ..models.vocabulary import check_vocabularies
 from .methods import Method, Models, Sample, Writing
 from .workloads import BenchPrompt
 
+ROLLS_BACK = (5, 16)
 TUNED_LENGTHS = range(2, 11)
 TUNED_THRESHOLDS = (0.0, 0.2, 0.4, 0.6)
 TUNING_PROMPTS, TUNED_FINALISTS, TUNED_PROMPTS = 2, 5, 6
@@ -208,8 +211,14 @@ def tuning_steps(prompts: int) -> int:
 
 
 def cannot_assist(models: Models) -> str | None:
-    """Return why transformers' assisted generation refuses a pair, or None."""
+    """Return why transformers' assisted generation cannot run a pair (rightly), or None."""
     assert models.drafter is not None
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    if version < ROLLS_BACK:
+        return (
+            f"transformers {transformers.__version__} does not roll back its draft model's cache "
+            "after a rejection, so that it drafts nonsense; 5.16 does"
+        )
     ours, theirs = (m.config.vocab_size for m in (models.target, models.drafter))
     if ours == theirs:
         return None

@@ -6,7 +6,7 @@ from .. import registry
 from ..decoder import DEFAULT_LENGTH
 from ..errors import InvalidArgument, UnknownName
 from ..lengths.fixed import check_length
-from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted
+from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
 from .methods import Loop, Method, Models, names_a_model
 
 BASELINES = ("hf", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
@@ -41,6 +41,17 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
     needed = ["hf", "plain"] if temperature else ["hf"]
     return [*(name for name in needed if name not in asked), *asked]
+
+
+def that_run(names: Sequence[str], models: Models) -> tuple[list[str], str | None]:
+    """Return the names that can run on a pair, and why others cannot."""
+    assisted = [name for name in names if name.startswith("hf-assisted")]
+    why = cannot_assist(models) if assisted and models.drafter is not None else None
+    if why is None:
+        return list(names), None
+    return [
+        name for name in names if name not in assisted
+    ], f"left out {', '.join(assisted)}: {why}"
 
 
 def make_method(name: str, models: Models, draft_length: int | str) -> Method:

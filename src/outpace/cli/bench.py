@@ -160,8 +160,8 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
         fit_prompts,
         load_prompts,
         make_method,
+        that_run,
     )
-    from ..bench.baselines import cannot_assist
     from ..compose import make_lengths
     from ..sampling import Sampling
     from ..stopping import check_ends
@@ -186,10 +186,11 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
     if needs and config["drafter"] is None:
         raise InvalidArgument(f"method {needs[0]!r} needs a draft model: give --drafter")
     models = _load(config, bool(needs))
-    if not chosen and models.drafter is not None and (why := cannot_assist(models)):
-        names.remove("hf-assisted")
+    if not chosen:
+        names, why = that_run(names, models)
         config["methods"] = names
-        print(f"hf-assisted is left out: {why}", file=sys.stderr)
+        if why is not None:
+            print(why, file=sys.stderr)
     prompts, cut = fit_prompts(prompts, models, config["max_new_tokens"])
     made = Bench(
         models,

@@ -88,10 +88,13 @@ def _write(
 
 def _measure(screen: "Screen", models: "Models", prompts: list["BenchPrompt"], tokens: int) -> int:
     """Measure and print; return the exit code."""
-    from ..bench import Bench, Writing, environment, make_method, make_record
+    from ..bench import Bench, Writing, environment, make_method, make_record, that_run
     from ..bench.report import is_wrong
 
-    methods = [make_method(name, models, DRAFT_LENGTH) for name in DEFAULT_METHODS]
+    names, why = that_run(DEFAULT_METHODS, models)
+    if why is not None:
+        screen.console.print(why)
+    methods = [make_method(name, models, DRAFT_LENGTH) for name in names]
     bench = Bench(models, methods, prompts, Writing(tokens), repeats=3)
     with progress(bench.steps) as notify:
         done = bench.run(notify)
