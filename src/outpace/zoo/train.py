@@ -100,6 +100,7 @@ def text(
         work / "models" / TARGET_NAME, dtype=torch.bfloat16
     )
     model.eval()
+    model.generation_config = GenerationConfig(pad_token_id=0)  # no text ends early
     rows = mixture(work, SEED + 100)
     batch, length, prompt = 64, 256, 64
     file = work / "written.npy"
@@ -112,9 +113,7 @@ def text(
         out = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            generation_config=GenerationConfig(
-                max_length=length + 1, eos_token_id=-1, pad_token_id=0, **law
-            ),
+            generation_config=GenerationConfig(max_length=length + 1, pad_token_id=0, **law),
         )
         written.append(out.to(torch.int32).numpy().astype(np.uint16))
         np.save(file, np.concatenate(written))
