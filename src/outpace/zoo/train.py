@@ -90,7 +90,7 @@ def target(
 @app.command()
 def text(
     work: Work = Path("build/zoo"),
-    tokens: Tokens = 1.0,
+    tokens: Tokens = 0.6,
 ) -> None:
     """Let the target write, or go on: the corpus continued greedily and at temperature 1.
 
@@ -123,7 +123,7 @@ def text(
 @app.command()
 def drafters(
     work: Work = Path("build/zoo"),
-    tokens: Tokens = 8.0,
+    tokens: Tokens = 6.0,
     minutes: Minutes = None,
     compiled: Compiled = True,
 ) -> None:

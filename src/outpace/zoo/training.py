@@ -169,8 +169,9 @@ class Training:
             first = self.read.get(length, 0)
             self.read[length] = first + rows
             losses = self.losses(self.rows(first, rows, length))
+            # no two models share a parameter, so the sum gives each the gradient of its own loss
+            (torch.stack(list(losses.values())).sum() / parts).backward()
             for name, loss in losses.items():
-                (loss / parts).backward()
                 totals[name] += float(loss.detach()) / parts
         for name, model in self.models.items():
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
