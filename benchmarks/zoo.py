@@ -2,8 +2,9 @@
 
 Writes docs/results/zoo.{md,json}: bits per byte of each model on books, Wikipedia and code that
 none was trained on, perplexity by position, and how many tokens a forward of the target writes with
-each drafter. With --work (the folder of ``python -m outpace.zoo.train``) it also draws the learning
-curves, docs/images/zoo-curves.svg, and looks at the two-layer drafter that is not kept.
+each drafter; and draws the learning curves, docs/images/zoo-curves.svg. With --work (the folder of
+``python -m outpace.zoo.train``) it takes the curves of that run, and looks at the two-layer drafter
+that is not kept.
 """
 
 import argparse
@@ -180,7 +181,7 @@ def _cell(one: dict[str, Any]) -> str:
     )
 
 
-def draw(work: Path) -> None:
+def draw() -> None:
     """Draw the learning curves."""
     import matplotlib
 
@@ -189,12 +190,12 @@ def draw(work: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    curve = _curve(work / "target")
+    curve = _curve("target")
     left.plot(*_series(curve, "target"), color="0.75", label="training")
     for name in ("prose", "code"):
         left.plot(*_series(curve, f"held_{name}"), marker=".", label=f"held-out {name}")
     left.set(title="Target", xlabel="million tokens", ylabel="nats a token", ylim=(2, 6))
-    curve = _curve(work / "drafters")
+    curve = _curve("drafters")
     for name in ("small", "medium", "large", "narrow"):
         label = "two narrow layers" if name == "narrow" else name
         right.plot(*_series(curve, f"prose_{name}_overlap"), marker=".", label=label)
@@ -210,8 +211,12 @@ def draw(work: Path) -> None:
     figure.savefig(DOCS / "images" / "zoo-curves.svg", metadata={"Date": None})
 
 
-def _curve(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+def _curve(name: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in _kept(name).read_text().splitlines()]
+
+
+def _kept(name: str) -> Path:
+    return DOCS / "results" / f"zoo-{name}-curve.jsonl"
 
 
 def _series(curve: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
@@ -228,7 +233,9 @@ def main() -> None:
     names = {"target": "zoo:target", **{size: f"zoo:{size}" for size in zoo.SIZES}}
     if options.work is not None:
         names["narrow"] = str(options.work / "models" / "narrow")
-        draw(options.work)
+        for name in ("target", "drafters"):
+            _kept(name).write_text((options.work / name / "curve.jsonl").read_text())
+    draw()
     record = measure(names, options.quick)
     (DOCS / "results" / "zoo.json").write_text(json.dumps(record, indent=1) + "\n")
     (DOCS / "results" / "zoo.md").write_text(page(record))
