@@ -208,7 +208,8 @@ def draw() -> None:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(DOCS / "images" / "zoo-curves.svg", metadata={"Date": None})
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(DOCS / "images" / "zoo-curves.svg", metadata=nothing)
 
 
 def _curve(name: str) -> list[dict[str, float]]:
