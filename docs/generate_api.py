@@ -180,7 +180,9 @@ def _signature(target: Any) -> str:
         annotation = "" if target.annotation is None else f": {target.annotation}"
         value = "" if target.value is None or "property" in target.labels else f" = {target.value}"
         kind = "property " if "property" in target.labels else ""
-        return f"{kind}{target.name}{annotation}{value}"
+        line = f"{kind}{target.name}{annotation}{value}"
+        # a table of values is read in the source
+        return line if len(line) <= LINE else f"{kind}{target.name}{annotation} = ..."
     labels = [name for name in ("abstractmethod", "classmethod") if name in target.labels]
     decorators = "".join(f"@{name}\n" for name in labels)
     parameters = [p for p in target.parameters if p.name not in {"self", "cls"}]
