@@ -22,7 +22,7 @@ from ..errors import InvalidArgument
 from ..models import LanguageModel
 from ..models.vocabulary import check_vocabularies
 from .methods import Method, Models, Sample, Writing
-from .workloads import BenchPrompt
+from .workloads import BenchPrompt, spread
 
 ROLLS_BACK = (5, 16)
 TUNED_LENGTHS = range(2, 11)
@@ -54,7 +54,7 @@ class HuggingFace(Method):
         with ExitStack() as stack:
             watched = [stack.enter_context(_Watch.on(m.model)) for m in self._models()]
             began = time.perf_counter()
-            ids = torch.tensor([tokenizer(prompt.text)["input_ids"]], device=self.target.device)
+            ids = self._ids(prompt)
             out = self._generate(ids, _generation_config(writing, self._options()), first)
             tokens = out[0, ids.shape[1] :].tolist()
             tokenizer.decode(tokens, skip_special_tokens=True)
@@ -76,9 +76,8 @@ class HuggingFace(Method):
 
     def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
         """Write the text again; return its tokens and the logits each was chosen from."""
-        tokenizer: Any = self.target.tokenizer
         torch.manual_seed(writing.seed_for(prompt))
-        ids = torch.tensor([tokenizer(prompt.text)["input_ids"]], device=self.target.device)
+        ids = self._ids(prompt)
         kept = {"output_logits": True, "return_dict_in_generate": True}
         out = self._generate(ids, _generation_config(writing, self._options() | kept))
         return out.sequences[0, ids.shape[1] :].tolist(), [row[0] for row in out.logits]
@@ -88,6 +87,10 @@ class HuggingFace(Method):
         """The attention transformers runs the model with."""
         with self.target.stock() as model:
             return {"attention": model.config._attn_implementation}
+
+    def _ids(self, prompt: BenchPrompt) -> Tensor:
+        tokenizer: Any = self.target.tokenizer
+        return torch.tensor([tokenizer(prompt.text)["input_ids"]], device=self.target.device)
 
     def _generate(
         self, ids: Tensor, config: GenerationConfig, streamer: BaseStreamer | None = None
@@ -179,9 +182,9 @@ class TunedAssisted(Assisted):
         """Try every pair on a few prompts spread over all, in turn; then the best on more."""
         grid = list(itertools.product(TUNED_LENGTHS, TUNED_THRESHOLDS))
         first = dict.fromkeys(grid, 0.0)
-        yield from self._time(first, _spread(prompts, TUNING_PROMPTS), writing)
+        yield from self._time(first, spread(prompts, TUNING_PROMPTS), writing)
         second = dict.fromkeys(sorted(grid, key=first.__getitem__)[:TUNED_FINALISTS], 0.0)
-        yield from self._time(second, _spread(prompts, TUNED_PROMPTS), writing)
+        yield from self._time(second, spread(prompts, TUNED_PROMPTS), writing)
         self._length, self._threshold = min(second, key=second.__getitem__)
         self._tried = len(grid)
 
@@ -223,11 +226,6 @@ def cannot_assist(models: Models) -> str | None:
     if ours == theirs:
         return None
     return f"transformers' assisted generation refuses output layers of {ours} and {theirs} rows"
-
-
-def _spread(prompts: list[BenchPrompt], count: int) -> list[BenchPrompt]:
-    count = min(count, len(prompts))
-    return [prompts[(2 * i + 1) * len(prompts) // (2 * count)] for i in range(count)]
 
 
 def _generation_config(writing: Writing, more: dict[str, Any]) -> GenerationConfig:

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ..data import VARIABLE, data_root
 from ..errors import PromptError, UnknownName
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def load_prompts(
         else:
             path = Path(name).expanduser()
             lines = [BenchPrompt(path.name, *one) for one in _file(path, name)]
-            prompts += _spread(lines, limit)
+            prompts += spread(lines, limit)
     # in turn from each workload, so that a run that is cut short has some of all
     rows = itertools.zip_longest(*workloads)
     prompts = [prompt for row in rows for prompt in row if prompt is not None]
@@ -111,7 +113,7 @@ def _articles(file: Path, limit: int) -> Iterator[tuple[str, str]]:
     text = _read(file)
     starts = [match.start() for match in _HEADING.finditer(text)]
     articles = [text[a:b].strip(" ") for a, b in zip(starts, [*starts[1:], None], strict=True)]
-    for article in _spread([a for a in articles if len(a) > 2000], limit):
+    for article in spread([a for a in articles if len(a) > 2000], limit):
         yield article.split("=")[1].strip(), article
 
 
@@ -119,7 +121,7 @@ def _problems(file: Path, limit: int) -> Iterator[tuple[str, str]]:
     with _published(file), gzip.open(file, "rt", encoding="utf-8") as lines:
         problems = [json.loads(line) for line in lines]
         named = [(str(one["task_id"]), str(one["prompt"])) for one in problems]
-    yield from _spread(named, limit)
+    yield from spread(named, limit)
 
 
 def _questions(file: Path, limit: int) -> Iterator[tuple[str, str]]:
@@ -131,7 +133,7 @@ def _questions(file: Path, limit: int) -> Iterator[tuple[str, str]]:
             name = f"{one['category']}/{one['question_id']}"
             groups.setdefault(one["category"], []).append((name, str(one["turns"][0])))
     rows = -(-limit // max(1, len(groups)))
-    turns = itertools.zip_longest(*(_spread(group, rows) for group in groups.values()))
+    turns = itertools.zip_longest(*(spread(group, rows) for group in groups.values()))
     yield from [one for row in turns for one in row if one is not None][:limit]
 
 
@@ -219,7 +221,7 @@ def _read(path: Path) -> str:
         raise PromptError(f"{path}: {error.strerror}: give a file that can be read") from error
 
 
-def _spread(items: Sequence[Any], limit: int) -> list[Any]:
+def spread(items: Sequence[T], limit: int) -> list[T]:
     """Return ``limit`` items at equal distances, or all."""
     if limit >= len(items):
         return list(items)

@@ -269,7 +269,7 @@ def export(model: LlamaForCausalLM, work: Path, folder: Path) -> None:
 
 
 def print_now(line: str) -> None:
-    """Print a line at once, also into a file."""
+    """Print a line at once, also where the output goes to a file."""
     print(line, flush=True)
 
 
