@@ -196,8 +196,8 @@ def draw() -> None:
         left.plot(*_series(curve, f"held_{name}"), marker=".", label=f"held-out {name}")
     left.set(title="Target", xlabel="million tokens", ylabel="nats a token", ylim=(2, 6))
     curve = _curve("drafters")
-    for name in ("small", "medium", "large", "narrow"):
-        label = "two narrow layers" if name == "narrow" else name
+    for name in ("small", "medium", "large", "deep"):
+        label = "two layers" if name == "deep" else name
         right.plot(*_series(curve, f"prose_{name}_overlap"), marker=".", label=label)
     right.set(
         title="Drafters, held-out prose",
@@ -233,7 +233,7 @@ def main() -> None:
     options = parser.parse_args()
     names = {"target": "zoo:target", **{size: f"zoo:{size}" for size in zoo.SIZES}}
     if options.work is not None:
-        names["narrow"] = str(options.work / "models" / "narrow")
+        names["deep"] = str(options.work / "models" / "deep")
         for name in ("target", "drafters"):
             _kept(name).write_text((options.work / name / "curve.jsonl").read_text())
     draw()

@@ -113,3 +113,28 @@ def test_match_prefill_and_clear():
     assert len(session) == 4
     session.clear()
     assert len(session) == len(session.tokens) == 0
+
+
+def test_logits_may_be_written_to_and_the_model_still_learns():
+    model = tiny_model()
+    session = Session(model)
+    session.prefill([1, 2, 3])[0] = 0.0  # as processors do
+    session.forward(TokenTree.chain(4, torch.tensor([5])))[0, 0] = 0.0
+    session.abandon()
+    with model.stock() as stock:
+        stock(input_ids=torch.tensor([[1, 2, 3]])).logits.sum().backward()
+    assert all(p.grad is not None for p in model.model.parameters())
+
+
+def test_a_session_begun_in_inference_mode_goes_on_outside():
+    model = tiny_model()
+    with torch.inference_mode():
+        session = Session(model)
+        session.prefill(list(range(1, 100)), room=100)
+    inside = session.append([7])
+    session.rollback(99)
+    assert torch.equal(session.append([7]), inside)
+    whole = Session(model)
+    with torch.inference_mode():
+        again = whole.prefill([*range(1, 100), 7])
+    assert torch.allclose(again, inside, atol=1e-4)

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from outpace.zoo import corpus
 from outpace.zoo.corpus import Chunks, Mixture
-from outpace.zoo.shapes import DRAFTERS, NARROW, TARGET, Shape
+from outpace.zoo.shapes import DEEP, DRAFTERS, TARGET, Shape
+from outpace.zoo.train import OVERLAP_WEIGHT, distance
 from outpace.zoo.training import Phase, Plan, Training
 
 TINY = Shape(layers=1, hidden=16, inner=32, heads=2, kv_heads=1, tied=True)
@@ -49,13 +50,13 @@ def test_the_standard_library_is_there() -> None:
 def test_shapes_have_the_sizes_they_are_called_by() -> None:
     sizes = {
         name: sum(p.numel() for p in LlamaForCausalLM(LlamaConfig(**shape.config())).parameters())
-        for name, shape in {**DRAFTERS, "target": TARGET, "narrow": NARROW}.items()
+        for name, shape in {**DRAFTERS, "target": TARGET, "deep": DEEP}.items()
     }
     assert 12e6 <= sizes["target"] <= 14e6
     assert 0.25e6 <= sizes["small"] <= 0.35e6
     assert 0.9e6 <= sizes["medium"] <= 1.1e6
     assert 2.3e6 <= sizes["large"] <= 2.7e6
-    assert abs(sizes["narrow"] / sizes["medium"] - 1) < 0.1
+    assert abs(sizes["deep"] / sizes["large"] - 1) < 0.1
 
 
 def test_the_schedule() -> None:
@@ -66,6 +67,19 @@ def test_the_schedule() -> None:
     assert plan.rate(400) == 1
     assert plan.rate(800) == pytest.approx(0.5)
     assert plan.rate(1000) == 0
+
+
+def test_the_distance_of_two_laws() -> None:
+    law = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    entropy = -(law * law.log()).sum(-1).mean()
+    assert float(distance(law, law.log() + 3.0)) == pytest.approx(float(entropy))
+    flat = torch.zeros(2, 3)
+    missed = (0.5 - 1 / 3 + 0.8 - 1 / 3) / 2  # what each law has above a third
+    expected = float(torch.tensor(3.0).log()) + OVERLAP_WEIGHT * missed
+    assert float(distance(law, flat)) == pytest.approx(expected)
+    for seed in range(100):  # it is least at the law itself
+        other = law.log() + 0.3 * torch.randn(2, 3, generator=torch.Generator().manual_seed(seed))
+        assert distance(law, other) > distance(law, law.log())
 
 
 def training(folder: Path, tokens: int = 2048) -> Training:

@@ -1,6 +1,7 @@
 """One sequence held in the slot cache of one model: prefill, round, commit, rollback."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ class Session:
         self.tokens: list[int | Tensor] = []
         self._slots = Slots()
         self._cache = model.new_cache(bucket(1))
-        self._held = torch.full((self._cache.capacity,), -1, dtype=torch.int64, device=model.device)
+        with torch.inference_mode(False):  # written to outside of that mode too
+            self._held = torch.full((self._cache.capacity,), -1, device=model.device)
         self._round: tuple[list[int], list[int]] | None = None
         self._torn = False  # bookkeeping under change: an interrupt may leave it half done
         self.forwards = 0
@@ -49,8 +51,9 @@ class Session:
         """Make room for ``length`` slots at once rather than by doubling."""
         capacity = bucket(length)
         if capacity > self._cache.capacity:
-            grown = self._held.new_full((capacity,), -1)
-            grown[: self._held.shape[0]] = self._held
+            with torch.inference_mode(False):  # written to outside of that mode too
+                grown = self._held.new_full((capacity,), -1)
+                grown[: self._held.shape[0]] = self._held
             self._held = grown
             self._cache.grow(capacity)
 
@@ -102,10 +105,10 @@ class Session:
         slots, positions = self._slots.take(count), list(range(start, start + count))
         self._round = (slots, positions)
         device = self.model.device
-        causal = torch.ones(count, count, dtype=torch.bool, device=device).tril_()
-        logits = self._forward(_column(tokens, device), positions, slots, causal, last_only=True)
+        where = self._where(positions, slots)
+        logits = self._forward(_column(tokens, device), where, _causal(count, device), True)
         self._round = None
-        self._commit(tokens, slots, positions)
+        self._commit(tokens, slots, positions, where)
         return logits[0]
 
     def forward(self, tree: TokenTree) -> Tensor:
@@ -115,7 +118,7 @@ class Session:
         positions = [start + depth for depth in depths]
         slots = self._slots.take(count)
         self._round = (slots, positions)
-        return self._forward(tree.tokens, positions, slots, tree.ancestors(), last_only=False)
+        return self._forward(tree.tokens, self._where(positions, slots), tree.ancestors(), False)
 
     def commit(self, tree: TokenTree, path: Sequence[int]) -> None:
         """Keep node 0 and the nodes of ``path``; the slots of all others are free again."""
@@ -124,9 +127,8 @@ class Session:
         self._round = None
         tokens, _ = tree.lists()
         kept = [0, *path]
-        self._commit(
-            [tokens[n] for n in kept], [slots[n] for n in kept], [positions[n] for n in kept]
-        )
+        at, lie = [positions[node] for node in kept], [slots[node] for node in kept]
+        self._commit([tokens[node] for node in kept], lie, at, self._where(at, lie))
         chosen = set(kept)
         self._torn = True
         self._slots.free([slot for node, slot in enumerate(slots) if node not in chosen])
@@ -144,23 +146,17 @@ class Session:
             self._round = None
             self._torn = False
 
-    def _forward(
-        self,
-        tokens: Tensor,
-        positions: list[int],
-        slots: list[int],
-        ancestors: Tensor,
-        *,
-        last_only: bool,
-    ) -> Tensor:
+    def _where(self, positions: list[int], slots: list[int]) -> Tensor:
+        """Return positions and slots on the device, ``[2, N]``."""
+        return torch.tensor([positions, slots], dtype=torch.int64).to(self.model.device)
+
+    def _forward(self, tokens: Tensor, where: Tensor, ancestors: Tensor, last_only: bool) -> Tensor:
         self.reserve(self._slots.top)
-        device = self.model.device
-        both = torch.tensor([positions, slots], dtype=torch.int64).to(device)
         self.forwards += 1
         return self.model.forward(
             tokens,
-            both[0],
-            both[1],
+            where[0],
+            where[1],
             ancestors,
             self._held,
             self._cache,
@@ -169,18 +165,24 @@ class Session:
         )
 
     def _commit(
-        self, tokens: Sequence[int | Tensor], slots: list[int], positions: list[int]
+        self, tokens: Sequence[int | Tensor], slots: list[int], positions: list[int], where: Tensor
     ) -> None:
-        both = torch.tensor([slots, positions], dtype=torch.int64).to(self.model.device)
         self._torn = True
-        self._held[both[0]] = both[1]
+        self._held.index_copy_(0, where[1], where[0])
         self._slots.commit(slots, positions)
         self.tokens.extend(tokens)
         self._torn = False
 
 
+@lru_cache(maxsize=64)
+def _causal(count: int, device: torch.device) -> Tensor:
+    return torch.ones(count, count, dtype=torch.bool, device=device).tril_()
+
+
 def _column(tokens: Sequence[int | Tensor], device: torch.device) -> Tensor:
     """Return ``[N]`` int64 on ``device`` from ids and 0-d tensors, without a host transfer."""
+    if len(tokens) == 1 and isinstance(tokens[0], Tensor):
+        return tokens[0].reshape(1)
     if any(isinstance(token, Tensor) for token in tokens):
         return torch.stack([torch.as_tensor(token, device=device) for token in tokens])
     return torch.tensor(tokens, dtype=torch.int64).to(device)

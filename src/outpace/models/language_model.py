@@ -118,7 +118,6 @@ class LanguageModel:
             logits: Tensor = model(input_ids=ids, use_cache=False).logits
         return logits
 
-    @torch.no_grad()
     def forward(
         self,
         tokens: Tensor,
@@ -154,6 +153,22 @@ class LanguageModel:
                 return self.forward(
                     tokens, positions, slots, ancestors, held, cache, view, last_only=last_only
                 )
+        with torch.inference_mode():
+            logits = self._run(tokens, positions, slots, ancestors, held, cache, view, last_only)
+        # Outside of inference mode a copy is a tensor like any: processors may write into it.
+        return logits.clone()
+
+    def _run(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        ancestors: Tensor,
+        held: Tensor,
+        cache: SlotCache,
+        view: int,
+        last_only: bool,
+    ) -> Tensor:
         count = tokens.shape[0]
         padding = width_for(count) - count
         written = slots

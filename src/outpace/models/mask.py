@@ -70,6 +70,7 @@ class MaskBuilder:
         heads = config.num_attention_heads
         self._groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
         self._dtype = dtype
+        self._kept: tuple[Tensor, Tensor] | None = None
 
     def build(
         self, held: Tensor, positions: Tensor, slots: Tensor, ancestors: Tensor, view: int
@@ -108,8 +109,17 @@ class MaskBuilder:
         near = reach.allowed(positions, where)
         if near is not None:
             seen = seen & near
-        mask = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
-        mask.masked_fill_(~seen, torch.finfo(self._dtype).min)
-        if self._groups > 1 and mask.shape[0] <= PACKED_WIDTH:
-            mask = mask.repeat(self._groups, 1)
+        mask = torch.where(seen, *self._values(seen.device))
+        width, view = mask.shape
+        if self._groups > 1 and width <= PACKED_WIDTH:
+            # no copy for a width of one
+            mask = mask.expand(self._groups, width, view).reshape(-1, view)
         return mask[None, None]
+
+    def _values(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return what is added to a score that is seen, and to one that is not."""
+        if self._kept is None or self._kept[0].device != device:
+            lowest = torch.finfo(self._dtype).min
+            seen, unseen = torch.tensor([0.0, lowest], dtype=self._dtype, device=device)
+            self._kept = seen, unseen
+        return self._kept

@@ -44,5 +44,5 @@ DRAFTERS = {
     "medium": Shape(layers=1, hidden=160, inner=512, heads=5, kv_heads=1, tied=True),
     "large": Shape(layers=1, hidden=320, inner=1024, heads=5, kv_heads=1, tied=True),
 }
-NARROW = Shape(layers=2, hidden=128, inner=352, heads=4, kv_heads=1, tied=True)
-"""As many parameters as ``medium`` in two layers: trained to be compared with it, not kept."""
+DEEP = Shape(layers=2, hidden=256, inner=768, heads=4, kv_heads=1, tied=True)
+"""As many parameters as ``large`` in two narrower layers: the other way to spend them."""
