@@ -20,6 +20,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from ..errors import InvalidArgument
 from ..models import LanguageModel
+from ..models.quiet import quiet
 from ..models.vocabulary import check_vocabularies
 from .methods import Method, Models, Sample, Writing
 from .workloads import BenchPrompt, spread
@@ -42,6 +43,7 @@ class HuggingFace(Method):
     def ready(self) -> Iterator[None]:
         """Give the models their own attention, and settings without an end of text."""
         with ExitStack() as stack:
+            stack.enter_context(quiet())  # its assisted generation warns of its own arguments
             for model in self._models():
                 stack.enter_context(_configured(stack.enter_context(model.stock())))
             yield

@@ -122,10 +122,11 @@ def markdown(record: Record) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in environment["versions"].items())
     where = environment["gpu"] or f"{environment['cpu']['name']}, {environment['threads']} threads"
     how = f"temperature {config['temperature']}" if config["temperature"] else "greedy"
+    written = "once" if config["repeats"] == 1 else f"{config['repeats']} times"
     lines = [
         f"Target {config['target']}, drafter {config['drafter']}, {config['dtype']}, "
         f"{record['prompts']['count']} prompts ({', '.join(config['prompts'])}), "
-        f"{config['max_new_tokens']} new tokens each, {config['repeats']} repeats, {how}, draft "
+        f"{config['max_new_tokens']} new tokens each, written {written}, {how}, draft "
         f"length {config['draft_length']}.",
         "",
         *_table(SPEED, speed_rows(record)),

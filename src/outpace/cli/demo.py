@@ -22,7 +22,7 @@ PROMPTS = {
     "code": 'def read_lines(path):\n    """Return the lines of a text file."""\n',
     "dialogue": '"Have you read the letter?" asked Margaret.\n\n"I have," said her brother, "and',
 }
-DRAFT_LENGTH = 4
+DRAFT_LENGTH = 3
 
 
 def demo(
