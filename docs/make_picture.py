@@ -13,7 +13,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from outpace import Decoder
-from outpace.cli.demo import DRAFT_LENGTH, PROMPTS
+from outpace.cli.demo import DRAFT_LENGTH, PROMPTS, SAMPLING
 from outpace.cli.screen import LEGEND, STYLES
 
 PICTURE = Path(__file__).resolve().parent / "images" / "demo.svg"
@@ -83,12 +83,13 @@ def main() -> int:
     console.print()
     prompt = PROMPTS["prose"]
     text = Text.assemble((prompt, "dim"))
-    stream = decoder.stream(prompt, max_new_tokens=NEW_TOKENS)
+    request = {"max_new_tokens": NEW_TOKENS, **SAMPLING}
+    stream = decoder.stream(prompt, **request)
     for turn in stream:
         for piece, kind in zip(turn.pieces, turn.kinds, strict=True):
             text.append(piece, STYLES[kind])
     console.print(text)
-    alone = Decoder(decoder.target).generate(prompt, max_new_tokens=NEW_TOKENS)
+    alone = Decoder(decoder.target).generate(prompt, **request)
     if stream.output.tokens != alone.tokens:
         print("the text is not what the model writes alone", file=sys.stderr)
         return 1

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,8 @@ PROMPTS = {
     "dialogue": '"Have you read the letter?" asked Margaret.\n\n"I have," said her brother, "and',
 }
 DRAFT_LENGTH = 3
+SAMPLING: dict[str, Any] = {"temperature": 0.8, "seed": 0}
+"""Of the texts written live: the greedy text of so small a model runs in circles."""
 
 
 def demo(
@@ -47,13 +49,13 @@ def demo(
     say(
         f"{models.target.name} ({models.target.parameters / 1e6:.1f} M parameters) writes, "
         f"{drafter.name} ({drafter.parameters / 1e6:.1f} M) drafts "
-        f"{DRAFT_LENGTH} tokens a round."
+        f"{DRAFT_LENGTH} tokens a round, at temperature {SAMPLING['temperature']}."
     )
     if screen.colored:
         say(screen.legend())
     _write(screen, models, prompts, max_new_tokens)
     say()
-    say("Now every method in turn, on these texts:")
+    say("Now every method in turn, on greedy texts from these beginnings:")
     code = _measure(screen, models, prompts, max_new_tokens)
     say()
     command = _command()
@@ -77,7 +79,9 @@ def _write(
         screen.console.print()
         screen.console.print(f"[{prompt.name}]")
         screen.console.print(prompt.text, style="dim", end="")
-        stream = decoder.stream(prompt.text, max_new_tokens=max_new_tokens, ignore_eos=True)
+        stream = decoder.stream(
+            prompt.text, max_new_tokens=max_new_tokens, ignore_eos=True, **SAMPLING
+        )
         try:
             for turn in stream:
                 screen.show(turn)
