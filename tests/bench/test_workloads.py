@@ -113,7 +113,11 @@ def test_what_is_not_there(data: Path, tmp_path: Path, monkeypatch: pytest.Monke
         load_prompts([str(binary)])
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:12]])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:12]],
+    ids=["no gzip", "no problem", "cut off"],  # compressed data holds the time of day
+)
 def test_problems_that_are_none(data: Path, content: bytes) -> None:
     (data / "humaneval" / "HumanEval.jsonl.gz").write_bytes(content)
     with pytest.raises(PromptError, match="give the file as published"):
