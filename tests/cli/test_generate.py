@@ -345,10 +345,14 @@ def test_interrupt_that_a_library_turns_into_an_error(
         except KeyboardInterrupt:
             raise ModuleNotFoundError("Could not import module") from None
 
-    before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Decoder, "from_pretrained", upset)
-    assert generate(PROMPT) == Ran(130, "", "outpace: interrupted\n")
-    assert signal.getsignal(signal.SIGINT) is before
+    # a shell starts its background jobs with the signal ignored, and tests may run in one
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr(Decoder, "from_pretrained", upset)
+        assert generate(PROMPT) == Ran(130, "", "outpace: interrupted\n")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_failure_of_ours_shows_where_it_is(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
