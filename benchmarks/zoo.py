@@ -149,6 +149,8 @@ def page(record: dict[str, Any]) -> str:
         size = f"{record['parameters'][name] / 1e6:.2f} M"
         lines.append(f"| {name} | {size} | " + " | ".join(f"{row[k]:.3f}" for k in SETS) + " |")
     lines += ["", "Bits per byte, in bfloat16; fewer are better.", ""]
+    if "deep" in record["parameters"]:
+        lines += ["`deep` is a drafter like `large` with two layers; it does not come along.", ""]
     names = list(record["perplexity"])
     lines += ["| position | " + " | ".join(names) + " |", "|" + " --- |" * (len(names) + 1)]
     for bucket in record["perplexity"]["target"]:
