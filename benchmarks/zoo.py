@@ -196,7 +196,7 @@ def draw() -> None:
     left.plot(*_series(curve, "target"), color="0.75", label="training")
     for name in ("prose", "code"):
         left.plot(*_series(curve, f"held_{name}"), marker=".", label=f"held-out {name}")
-    left.set(title="Target", xlabel="million tokens", ylabel="nats a token", ylim=(2, 6))
+    left.set(title="Target", xlabel="million tokens", ylabel="nats a token", ylim=(1.5, 6))
     curve = _curve("drafters")
     for name in ("small", "medium", "large", "deep"):
         label = "two layers" if name == "deep" else name
@@ -204,7 +204,7 @@ def draw() -> None:
     right.set(
         title="Drafters, held-out prose",
         xlabel="million tokens",
-        ylabel="chance that a sampled draft token is accepted",
+        ylabel="share of the target's law covered",
     )
     for axes in (left, right):
         axes.legend(frameon=False)
