@@ -32,8 +32,7 @@ class Session:
         self.tokens: list[int | Tensor] = []
         self._slots = Slots()
         self._cache = model.new_cache(bucket(1))
-        with torch.inference_mode(False):  # written to outside of that mode too
-            self._held = torch.full((self._cache.capacity,), -1, device=model.device)
+        self._held = _nothing_held(self._cache.capacity, model.device)
         self._round: tuple[list[int], list[int]] | None = None
         self._torn = False  # bookkeeping under change: an interrupt may leave it half done
         self.forwards = 0
@@ -51,9 +50,8 @@ class Session:
         """Make room for ``length`` slots at once rather than by doubling."""
         capacity = bucket(length)
         if capacity > self._cache.capacity:
-            with torch.inference_mode(False):  # written to outside of that mode too
-                grown = self._held.new_full((capacity,), -1)
-                grown[: self._held.shape[0]] = self._held
+            grown = _nothing_held(capacity, self._held.device)
+            grown[: self._held.shape[0]] = self._held
             self._held = grown
             self._cache.grow(capacity)
 
@@ -172,6 +170,12 @@ class Session:
         self._slots.commit(slots, positions)
         self.tokens.extend(tokens)
         self._torn = False
+
+
+def _nothing_held(capacity: int, device: torch.device) -> Tensor:
+    """Return ``[capacity]`` of -1, which may be written to in torch's inference mode or outside."""
+    with torch.inference_mode(False):
+        return torch.full((capacity,), -1, dtype=torch.int64, device=device)
 
 
 @lru_cache(maxsize=64)

@@ -153,43 +153,29 @@ class LanguageModel:
                 return self.forward(
                     tokens, positions, slots, ancestors, held, cache, view, last_only=last_only
                 )
-        with torch.inference_mode():
-            logits = self._run(tokens, positions, slots, ancestors, held, cache, view, last_only)
-        # Outside of inference mode a copy is a tensor like any: processors may write into it.
-        return logits.clone()
-
-    def _run(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        slots: Tensor,
-        ancestors: Tensor,
-        held: Tensor,
-        cache: SlotCache,
-        view: int,
-        last_only: bool,
-    ) -> Tensor:
         count = tokens.shape[0]
         padding = width_for(count) - count
-        written = slots
-        if padding:
-            tokens = torch.cat([tokens, tokens[:1].expand(padding)])
-            positions = torch.cat([positions, positions[:1].expand(padding)])
-            written = torch.cat([slots, slots.new_full((padding,), cache.capacity)])
-        masks = self._masks.build(held, positions, slots, ancestors, view)
-        keep: int | Tensor = 0
-        if last_only:
-            keep = torch.tensor([count - 1], device=tokens.device)
-        out = self.model(
-            input_ids=tokens[None],
-            position_ids=positions[None],
-            attention_mask=masks,
-            past_key_values=cache.at(written, view),
-            use_cache=True,
-            logits_to_keep=keep,
-        )
+        with torch.inference_mode():
+            written = slots
+            if padding:
+                tokens = torch.cat([tokens, tokens[:1].expand(padding)])
+                positions = torch.cat([positions, positions[:1].expand(padding)])
+                written = torch.cat([slots, slots.new_full((padding,), cache.capacity)])
+            masks = self._masks.build(held, positions, slots, ancestors, view)
+            keep: int | Tensor = 0
+            if last_only:
+                keep = torch.tensor([count - 1], device=tokens.device)
+            out = self.model(
+                input_ids=tokens[None],
+                position_ids=positions[None],
+                attention_mask=masks,
+                past_key_values=cache.at(written, view),
+                use_cache=True,
+                logits_to_keep=keep,
+            )
         logits: Tensor = out.logits[0]
-        return logits if last_only else logits[:count]
+        # Outside of inference mode a copy is a tensor like any: processors may write into it.
+        return (logits if last_only else logits[:count]).clone()
 
 
 def width_for(count: int) -> int:
