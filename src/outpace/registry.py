@@ -21,6 +21,8 @@ DRAFTERS: Mapping[str, str] = {
 VERIFIERS: Mapping[str, str] = {
     "coupled": "outpace.verifiers.coupled:CoupledVerifier",
     "rejection": "outpace.verifiers.rejection:RejectionVerifier",
+    "sequoia": "outpace.verifiers.rejection:SequoiaVerifier",
+    "block": "outpace.verifiers.block:BlockVerifier",
 }
 LENGTHS: Mapping[str, str] = {
     "fixed": "outpace.lengths.fixed:FixedLength",

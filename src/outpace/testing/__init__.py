@@ -19,9 +19,9 @@ from .laws import (
     Law,
     Propose,
     ToyLaw,
+    drawn_trees,
     emitted_law,
     enumerate_noise,
-    iid_chains,
     total_variation,
 )
 from .trees import ContractBroken
@@ -39,9 +39,9 @@ __all__ = [
     "check_lengths",
     "check_tree",
     "check_verifier",
+    "drawn_trees",
     "emitted_law",
     "enumerate_noise",
-    "iid_chains",
     "tiny_model",
     "total_variation",
 ]

@@ -11,14 +11,15 @@ from ..cache import Session
 from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.none import NoDrafter
+from ..errors import DrawRefused
 from ..lengths import LengthController
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
 from ..models.tiny import tiny_model
 from ..sampling import Noise, Sampler
-from ..types import Budget, Context, TokenTree
+from ..types import Budget, Context, Draw, TokenTree
 from ..verifiers import Verifier
-from .laws import ToyLaw, emitted_law, iid_chains, total_variation
+from .laws import ToyLaw, drawn_trees, emitted_law, total_variation
 from .trees import need, random_tree, walks
 
 PROMPTS = (
@@ -179,8 +180,8 @@ def check_verifier(make: Callable[[], Verifier]) -> None:
     """Check a verifier on toy laws.
 
     One that promises the same text must emit plain decoding's tokens for any tree, under injected
-    noise. One that promises the law is enumerated exactly over chains drawn from another law:
-    total variation below 1e-6 over three tokens.
+    noise. One that promises the law is enumerated exactly over chains, and over trees if it
+    takes them, drawn from another law: total variation below 1e-6.
 
     Raises:
         ContractBroken: naming the rule.
@@ -192,9 +193,21 @@ def check_verifier(make: Callable[[], Verifier]) -> None:
         return
     for vocabulary, depth, seed in ((4, 1, 1), (4, 2, 2), (6, 2, 3), (4, 3, 4)):
         target, drafter = ToyLaw(vocabulary, seed=seed), ToyLaw(vocabulary, seed=seed + 100)
-        got, own = emitted_law(verifier, target, iid_chains(drafter), steps=depth + 1, depth=depth)
+        got, own = emitted_law(verifier, target, drawn_trees(drafter), steps=depth + 1, depth=depth)
         off = total_variation(got, own)
         need(off < 1e-6, f"V = {vocabulary}, depth {depth}: the law is off by {off:.2g}")
+    target, drafter = ToyLaw(3, seed=5), ToyLaw(3, seed=105)
+    laws: tuple[Draw, ...] = ("iid", "without_replacement")
+    for draw in laws:
+        if draw not in verifier.draws:
+            continue
+        propose = drawn_trees(drafter, (2, 1), draw)
+        try:
+            got, own = emitted_law(verifier, target, propose, steps=2, depth=2)
+        except DrawRefused:  # it takes chains only
+            continue
+        off = total_variation(got, own)
+        need(off < 1e-6, f"a tree drawn as {draw!r}: the law is off by {off:.2g}")
 
 
 def _check_same_text(verifier: Verifier) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..sampling import Noise, Sampler
-from ..types import Context, TokenTree, Verdict
+from ..types import Context, Draw, TokenTree, Verdict
 from ..verifiers import Verifier
 from .trees import ContractBroken, need, walks
 
@@ -154,18 +156,69 @@ def total_variation(one: Law, two: Law) -> float:
     return sum(abs(one.get(k, 0.0) - two.get(k, 0.0)) for k in {*one, *two}) / 2
 
 
-def iid_chains(drafter: ToyLaw) -> Propose:
-    """Return a drafter that draws chains token by token from its own law."""
+def drawn_trees(drafter: ToyLaw, branches: Sequence[int] = (1,), draw: Draw = "iid") -> Propose:
+    """Return a drafter that draws trees from its own law, every way they can fall.
+
+    Args:
+        drafter: the law.
+        branches: how many children a node has, by depth; the last number holds from there on.
+        draw: ``iid``, or ``without_replacement``.
+    """
+
+    def grow(text: Sequence[int], tree: _Grown, level: int) -> Iterator[tuple[_Grown, float]]:
+        nodes = [node for node, path in enumerate(tree.paths) if len(path) == level]
+        count = branches[min(level, len(branches) - 1)]
+        ways = []
+        for node in nodes:
+            law = _law(drafter, [*text, *tree.paths[node]]).exp().tolist()
+            ways.append(list(_siblings(law, count, draw)))
+        for fall in itertools.product(*ways):
+            grown, chance = _Grown(list(tree.paths), list(tree.parents)), 1.0
+            for node, (drawn, share) in zip(nodes, fall, strict=True):
+                chance *= share
+                grown.paths += [[*tree.paths[node], x] for x in drawn]
+                grown.parents += [node] * count
+            yield grown, chance
 
     def propose(text: Sequence[int], depth: int) -> Iterator[tuple[TokenTree, float]]:
-        for drafted in itertools.product(range(drafter.vocabulary), repeat=depth):
-            rows, chance = [], 1.0
-            for place, token in enumerate(drafted):
-                log_q = torch.log_softmax(
-                    drafter.logits([*text, *drafted[:place]]).to(torch.float64), dim=-1
-                )
-                rows.append(log_q)
-                chance *= float(log_q[token].exp())
-            yield TokenTree.chain(text[-1], drafted, draw="iid", log_q=torch.stack(rows)), chance
+        trees = [(_Grown([[]], [-1]), 1.0)]
+        for level in range(depth):
+            trees = [
+                (grown, chance * further)
+                for tree, chance in trees
+                for grown, further in grow(text, tree, level)
+            ]
+        for tree, chance in trees:
+            tokens = [text[-1], *(path[-1] for path in tree.paths[1:])]
+            log_q = torch.stack([_law(drafter, [*text, *path]) for path in tree.paths])
+            drawn = TokenTree(torch.tensor(tokens), torch.tensor(tree.parents), draw, log_q)
+            drawn.is_chain = tree.parents == list(range(-1, len(tokens) - 1))
+            yield drawn, chance
 
     return propose
+
+
+@dataclass(slots=True)
+class _Grown:
+    """A tree under way: per node the tokens below the root, and the parent."""
+
+    paths: list[list[int]]
+    parents: list[int]
+
+
+def _siblings(
+    law: Sequence[float], count: int, draw: Draw
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    if draw == "iid":
+        for drawn in itertools.product(range(len(law)), repeat=count):
+            yield drawn, math.prod(law[x] for x in drawn)
+        return
+    for drawn in itertools.permutations(range(len(law)), count):
+        chance, left = 1.0, 1.0
+        for x in drawn:
+            chance, left = chance * law[x] / left, left - law[x]
+        yield drawn, chance
+
+
+def _law(drafter: ToyLaw, text: Sequence[int]) -> Tensor:
+    return torch.log_softmax(drafter.logits(text).double(), dim=-1)
