@@ -138,3 +138,28 @@ def test_a_session_begun_in_inference_mode_goes_on_outside():
     with torch.inference_mode():
         again = whole.prefill([*range(1, 100), 7])
     assert torch.allclose(again, inside, atol=1e-4)
+
+
+def test_levels_of_a_tree_are_what_one_forward_over_it_gives():
+    model = tiny_model()
+    tokens, parents = [9, 4, 5, 6, 7, 8, 3], [-1, 0, 0, 1, 1, 2, 5]
+    tree = TokenTree(torch.tensor(tokens), torch.tensor(parents))
+    whole, levels = Session(model), Session(model)
+    for session in (whole, levels):
+        session.prefill([1, 2, 3])
+    wanted = whole.forward(tree)
+    levels.append([9])
+    found = []
+    for depth, nodes in ((1, [1, 2]), (2, [3, 4, 5]), (3, [6])):
+        above = [parents[node] - 1 for node in nodes]
+        found.append(levels.branch(torch.tensor([tokens[n] for n in nodes]), above, depth))
+    assert torch.allclose(torch.cat(found), wanted[1:], atol=1e-4)
+    assert levels.forwards == 5
+    levels.keep([0, 3], [4, 7])  # nodes 1 and 4 of the tree
+    whole.commit(tree, [1, 4])
+    assert levels.tokens == whole.tokens == [1, 2, 3, 9, 4, 7]
+    assert torch.allclose(levels.append([2]), whole.append([2]), atol=1e-4)
+    wrong = Session(model)  # a level put beside the one it hangs below
+    wrong.prefill([1, 2, 3, 9])
+    wrong.branch(torch.tensor([4, 5]), [-1, -1], 1)
+    assert not torch.allclose(wrong.branch(torch.tensor([6]), [0], 1), wanted[3:4], atol=1e-4)

@@ -86,7 +86,9 @@ ANCESTORS = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]]).bool()
 
 
 def test_a_row_sees_what_is_committed_and_its_ancestors():
-    mask = MaskBuilder(config(), torch.float32).build(HELD, POSITIONS, SLOTS, ANCESTORS, 8)
+    mask = MaskBuilder(config(), torch.float32).build(
+        HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8
+    )
     assert visible(mask) == [
         [True, True, False, True, True, False, False, False],
         [True, True, False, True, True, True, False, False],
@@ -97,7 +99,9 @@ def test_a_row_sees_what_is_committed_and_its_ancestors():
 def test_a_window_counts_positions_not_slots():
     windowed = config()
     windowed.sliding_window = 3
-    mask = MaskBuilder(windowed, torch.float32).build(HELD, POSITIONS, SLOTS, ANCESTORS, 8)
+    mask = MaskBuilder(windowed, torch.float32).build(
+        HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8
+    )
     assert visible(mask) == [
         [False, True, False, True, True, False, False, False],
         [False, True, False, False, True, True, False, False],
@@ -108,14 +112,16 @@ def test_a_window_counts_positions_not_slots():
 def test_chunks_count_positions_too():
     chunked = config()
     chunked.attention_chunk_size = 2
-    mask = MaskBuilder(chunked, torch.float32).build(HELD, POSITIONS, SLOTS, ANCESTORS, 8)
+    mask = MaskBuilder(chunked, torch.float32).build(
+        HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8
+    )
     assert visible(mask)[0] == [False, True, False, False, True, False, False, False]
     assert visible(mask)[1] == [False, False, False, False, False, True, False, False]
 
 
 def test_padded_rows_see_what_the_first_row_sees():
-    positions = torch.tensor([3, 4, 4, 3])
-    mask = MaskBuilder(config(), torch.bfloat16).build(HELD, positions, SLOTS, ANCESTORS, 7)
+    rows = torch.tensor([3, 4, 4, 3])
+    mask = MaskBuilder(config(), torch.bfloat16).build(HELD, rows, SLOTS, POSITIONS, ANCESTORS, 7)
     assert mask.dtype == torch.bfloat16
     rows = visible(mask)
     assert rows[3] == rows[0]
@@ -126,7 +132,7 @@ def test_one_mask_a_kind_of_layer():
     mixed = config()
     mixed.layer_types = ["full_attention", "sliding_attention"]
     mixed.sliding_window = 3
-    masks = MaskBuilder(mixed, torch.float32).build(HELD, POSITIONS, SLOTS, ANCESTORS, 8)
+    masks = MaskBuilder(mixed, torch.float32).build(HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8)
     assert set(masks) == {"full_attention", "sliding_attention"}
     assert visible(masks["full_attention"]) != visible(masks["sliding_attention"])
     mixed.layer_types = ["full_attention", "linear_attention"]
@@ -137,13 +143,14 @@ def test_one_mask_a_kind_of_layer():
 def test_grouped_queries_are_packed_in_narrow_forwards():
     grouped = LlamaConfig(num_attention_heads=4, num_key_value_heads=2)
     builder = MaskBuilder(grouped, torch.float32)
-    mask = builder.build(HELD, POSITIONS, SLOTS, ANCESTORS, 8)
+    mask = builder.build(HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8)
     assert mask.shape == (1, 1, 6, 8)
     assert torch.equal(mask[0, 0, :3], mask[0, 0, 3:])
     wide = PACKED_WIDTH + 1
     held = torch.full((128,), -1)
     causal = torch.ones(wide, wide).tril().bool()
-    mask = builder.build(held, torch.arange(wide), torch.arange(wide), causal, 128)
+    order = torch.arange(wide)
+    mask = builder.build(held, order, order, order, causal, 128)
     assert mask.shape == (1, 1, wide, 128)
 
 
@@ -156,3 +163,15 @@ def test_packing_changes_nothing():
         query, key.repeat_interleave(2, 1), value.repeat_interleave(2, 1), attn_mask=mask
     )
     assert torch.allclose(plain, fused.transpose(1, 2), atol=1e-6)
+
+
+def test_a_row_sees_nodes_of_earlier_forwards_of_its_round():
+    # node 3 hangs below node 1, which was computed before; a window of 2 is counted in positions
+    rows, positions = torch.tensor([5]), torch.tensor([3, 4, 4, 5])
+    slots, ancestors = torch.tensor([4, 5, 6, 7]), torch.tensor([[1, 1, 0, 1]]).bool()
+    mask = MaskBuilder(config(), torch.float32).build(HELD, rows, slots, positions, ancestors, 8)
+    assert visible(mask) == [[True, True, False, True, True, True, False, True]]
+    windowed = config()
+    windowed.sliding_window = 2
+    mask = MaskBuilder(windowed, torch.float32).build(HELD, rows, slots, positions, ancestors, 8)
+    assert visible(mask) == [[False, False, False, False, False, True, False, True]]

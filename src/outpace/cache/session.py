@@ -1,9 +1,11 @@
 """One sequence held in the slot cache of one model: prefill, round, commit, rollback."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import LanguageModel
@@ -12,6 +14,21 @@ from .slots import Slots, bucket
 
 CHUNKS = (2048, 512, 128)
 """Widths of prefill forwards: the same cut for plain and speculative runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """The nodes computed since the last commit.
+
+    Attributes:
+        where: positions and slots on the device, ``[2, M]``.
+        ancestors: bool ``[M, M]``.
+    """
+
+    slots: list[int]
+    positions: list[int]
+    where: Tensor
+    ancestors: Tensor
 
 
 class Session:
@@ -33,7 +50,7 @@ class Session:
         self._slots = Slots()
         self._cache = model.new_cache(bucket(1))
         self._held = _nothing_held(self._cache.capacity, model.device)
-        self._round: tuple[list[int], list[int]] | None = None
+        self._round: _Round | None = None
         self._torn = False  # bookkeeping under change: an interrupt may leave it half done
         self.forwards = 0
         self.serves: Context | None = None
@@ -100,34 +117,61 @@ class Session:
     def append(self, tokens: Sequence[int | Tensor]) -> Tensor:
         """Compute a chain of tokens that follow what is held; return the last logits ``[V]``."""
         count, start = len(tokens), len(self._slots)
-        slots, positions = self._slots.take(count), list(range(start, start + count))
-        self._round = (slots, positions)
         device = self.model.device
-        where = self._where(positions, slots)
-        logits = self._forward(_column(tokens, device), where, _causal(count, device), True)
-        self._round = None
-        self._commit(tokens, slots, positions, where)
+        logits = self._compute(
+            _column(tokens, device),
+            list(range(start, start + count)),
+            _causal(count, device),
+            last_only=True,
+        )
+        done, self._round = self._round, None
+        assert done is not None
+        self._commit(tokens, done.slots, done.positions, done.where)
         return logits[0]
 
     def forward(self, tree: TokenTree) -> Tensor:
         """Compute all nodes of a tree; node 0 follows what is held. Return logits ``[N, V]``."""
-        count, start = len(tree), len(self._slots)
-        depths = range(count) if tree.is_chain else tree.depths().tolist()
+        start = len(self._slots)
+        depths = range(len(tree)) if tree.is_chain else tree.depths().tolist()
         positions = [start + depth for depth in depths]
-        slots = self._slots.take(count)
-        self._round = (slots, positions)
-        return self._forward(tree.tokens, self._where(positions, slots), tree.ancestors(), False)
+        return self._compute(tree.tokens, positions, tree.ancestors(), last_only=False)
+
+    def branch(self, tokens: Tensor, parents: Sequence[int], depth: int) -> Tensor:
+        """Compute one level of a tree below what is held; return logits ``[n, V]``.
+
+        Levels are computed one after the other; :meth:`keep` or :meth:`abandon` ends the round.
+
+        Args:
+            tokens: ``[n]`` int64.
+            parents: the node each one hangs below, counted over the levels so far; -1 is the last
+                token held.
+            depth: how far below that token the level lies, from 1.
+        """
+        count, device = len(tokens), self.model.device
+        seen = torch.eye(count, dtype=torch.bool, device=device)
+        if self._round is not None:
+            # one more row, of nobody: parent -1 finds it
+            above = F.pad(self._round.ancestors, (0, 0, 0, 1))
+            places = torch.tensor(parents, dtype=torch.int64).to(device)
+            seen = torch.cat([above[places], seen], dim=1)
+        positions = [len(self._slots) + depth - 1] * count
+        return self._compute(tokens, positions, seen, last_only=False)
 
     def commit(self, tree: TokenTree, path: Sequence[int]) -> None:
         """Keep node 0 and the nodes of ``path``; the slots of all others are free again."""
-        assert self._round is not None, "commit follows forward"
-        slots, positions = self._round
-        self._round = None
         tokens, _ = tree.lists()
         kept = [0, *path]
-        at, lie = [positions[node] for node in kept], [slots[node] for node in kept]
-        self._commit([tokens[node] for node in kept], lie, at, self._where(at, lie))
-        chosen = set(kept)
+        self.keep(kept, [tokens[node] for node in kept])
+
+    def keep(self, nodes: Sequence[int], tokens: Sequence[int | Tensor]) -> None:
+        """Hold these nodes of the round, a path, as ``tokens``; free the slots of all others."""
+        assert self._round is not None, "a round is kept once, after its forwards"
+        slots, positions = self._round.slots, self._round.positions
+        self._round = None
+        lie, at = [slots[node] for node in nodes], [positions[node] for node in nodes]
+        if nodes:
+            self._commit(tokens, lie, at, self._where(at, lie))
+        chosen = set(nodes)
         self._torn = True
         self._slots.free([slot for node, slot in enumerate(slots) if node not in chosen])
         self._torn = False
@@ -140,7 +184,7 @@ class Session:
             self._torn = False
         elif self._round is not None:
             self._torn = True
-            self._slots.free(self._round[0])
+            self._slots.free(self._round.slots)
             self._round = None
             self._torn = False
 
@@ -148,14 +192,23 @@ class Session:
         """Return positions and slots on the device, ``[2, N]``."""
         return torch.tensor([positions, slots], dtype=torch.int64).to(self.model.device)
 
-    def _forward(self, tokens: Tensor, where: Tensor, ancestors: Tensor, last_only: bool) -> Tensor:
+    def _compute(
+        self, tokens: Tensor, positions: list[int], seen: Tensor, *, last_only: bool
+    ) -> Tensor:
+        """Run the model over more nodes of the round; ``seen [n, M]`` says which nodes they see."""
+        before, slots = self._round, self._slots.take(len(positions))
+        ancestors = seen
+        if before is not None:
+            slots, positions = [*before.slots, *slots], [*before.positions, *positions]
+            ancestors = torch.cat([F.pad(before.ancestors, (0, len(seen))), seen])
+        self._round = _Round(slots, positions, self._where(positions, slots), ancestors)
         self.reserve(self._slots.top)
         self.forwards += 1
         return self.model.forward(
             tokens,
-            where[0],
-            where[1],
-            ancestors,
+            self._round.where[0],
+            self._round.where[1],
+            seen,
             self._held,
             self._cache,
             bucket(self._slots.top),

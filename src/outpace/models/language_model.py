@@ -137,9 +137,10 @@ class LanguageModel:
 
         Args:
             tokens: ``[N]`` int64.
-            positions: ``[N]`` int64, what the position encoding gets.
-            slots: ``[N]`` int64, distinct, below ``view``.
-            ancestors: bool ``[N, N]``, which of the N rows each one sees, itself included.
+            positions: ``[M]`` int64, what the position encoding gets: of M - N nodes of the same
+                round that earlier forwards have computed, then of these N.
+            slots: ``[M]`` int64, distinct, below ``view``: where they lie.
+            ancestors: bool ``[N, M]``, which of the M nodes each row sees, itself included.
             held: int64 ``[capacity]``, the position of the committed token in each slot or -1.
             cache: where keys and values are.
             view: how many slots to read.
@@ -155,19 +156,19 @@ class LanguageModel:
                 )
         count = tokens.shape[0]
         padding = width_for(count) - count
+        rows, written = positions[-count:], slots[-count:]
         with torch.inference_mode():
-            written = slots
             if padding:
                 tokens = torch.cat([tokens, tokens[:1].expand(padding)])
-                positions = torch.cat([positions, positions[:1].expand(padding)])
-                written = torch.cat([slots, slots.new_full((padding,), cache.capacity)])
-            masks = self._masks.build(held, positions, slots, ancestors, view)
+                rows = torch.cat([rows, rows[:1].expand(padding)])
+                written = torch.cat([written, written.new_full((padding,), cache.capacity)])
+            masks = self._masks.build(held, rows, slots, positions, ancestors, view)
             keep: int | Tensor = 0
             if last_only:
                 keep = torch.tensor([count - 1], device=tokens.device)
             out = self.model(
                 input_ids=tokens[None],
-                position_ids=positions[None],
+                position_ids=rows[None],
                 attention_mask=masks,
                 past_key_values=cache.at(written, view),
                 use_cache=True,

@@ -73,40 +73,53 @@ class MaskBuilder:
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def build(
-        self, held: Tensor, positions: Tensor, slots: Tensor, ancestors: Tensor, view: int
+        self,
+        held: Tensor,
+        rows: Tensor,
+        slots: Tensor,
+        positions: Tensor,
+        ancestors: Tensor,
+        view: int,
     ) -> Masks:
         """Return the mask, or one per kind of layer.
 
         Args:
             held: ``[>= view]`` int64, the position of the committed token in each slot, -1 where
                 there is none.
-            positions: ``[W]`` of the rows; rows past ``len(slots)`` are padding.
-            slots: ``[N]``, N <= W, where the real rows' keys lie.
-            ancestors: bool ``[N, N]``, which rows each row sees, itself included.
+            rows: ``[W]`` positions of the rows; rows past ``len(ancestors)`` are padding.
+            slots: ``[M]``, where the keys of the round's nodes lie.
+            positions: ``[M]``, theirs.
+            ancestors: bool ``[N, M]``, N <= W, which nodes each row sees, itself included.
             view: how many slots the forward reads.
 
         Returns:
             Additive ``[1, 1, R, view]``, R = W or, for narrow forwards with grouped queries, G·W.
         """
         held = held[:view]
-        width, count = positions.shape[0], slots.shape[0]
+        width, (count, nodes) = rows.shape[0], ancestors.shape
         if width > count:  # padded rows look like the first one: never a row that sees nothing
-            ancestors = torch.cat([ancestors, ancestors[:1].expand(width - count, count)])
+            ancestors = torch.cat([ancestors, ancestors[:1].expand(width - count, nodes)])
         seen = (held >= 0).expand(width, view).index_copy(1, slots, ancestors)
         if isinstance(self._reaches, _Reach):
-            return self._additive(seen, self._reaches, held, positions, slots)
+            return self._additive(seen, self._reaches, held, rows, slots, positions)
         return {
-            kind: self._additive(seen, reach, held, positions, slots)
+            kind: self._additive(seen, reach, held, rows, slots, positions)
             for kind, reach in self._reaches.items()
         }
 
     def _additive(
-        self, seen: Tensor, reach: _Reach, held: Tensor, positions: Tensor, slots: Tensor
+        self,
+        seen: Tensor,
+        reach: _Reach,
+        held: Tensor,
+        rows: Tensor,
+        slots: Tensor,
+        positions: Tensor,
     ) -> Tensor:
         where = held
         if reach.window is not None or reach.chunk is not None:
-            where = held.index_copy(0, slots, positions[: slots.shape[0]])
-        near = reach.allowed(positions, where)
+            where = held.index_copy(0, slots, positions)
+        near = reach.allowed(rows, where)
         if near is not None:
             seen = seen & near
         mask = torch.where(seen, *self._values(seen.device))
