@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from numbers import Integral, Real
@@ -305,17 +305,23 @@ class Sampler:
         """
         if self.is_argmax:
             return torch.argmax(logits, dim=-1)
-        if self._processors:
-            scores = torch.stack(
-                [self.scores(row, path) for row, path in zip(logits, _paths(tree), strict=True)]
-            )
-        else:
-            scores = logits.to(torch.float32)
+        scores = self.scores_of(logits, _paths(tree) if self._processors else ())
         if not self.greedy:
             depths = range(len(tree)) if tree.is_chain else tree.depths().tolist()
             ts = [len(self.context) + depth for depth in depths]
             scores = scores + self._gumbel(ts, scores, Stream.COUPLED)
         return torch.argmax(scores, dim=-1)
+
+    def scores_of(self, logits: Tensor, paths: Sequence[Sequence[int | Tensor]]) -> Tensor:
+        """Return the processed float32 scores ``[n, V]`` of rows, each after its own path."""
+        if not self._processors:
+            return logits.to(torch.float32)
+        pairs = zip(logits, paths, strict=True)
+        return torch.stack([self.scores(row, path) for row, path in pairs])
+
+    def gumbel(self, t: int, like: Tensor, stream: int) -> Tensor:
+        """Return the noise ``[V]`` of one place in the text."""
+        return self._gumbel([t], like, stream)[0]
 
     def probabilities(self, logits: Tensor, path: Sequence[int | Tensor] = ()) -> Tensor:
         """Return the law after ``path``, float64 ``[V]``; greedy puts all on the best token."""
@@ -356,6 +362,23 @@ def _paths(tree: TokenTree) -> list[list[int | Tensor]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Children:
+    """What was drawn below the nodes of a level.
+
+    Attributes:
+        tokens: ``[n, b]`` int64, in the order they were drawn.
+        scores: ``[n, b]`` float32, the logarithm of how sure the drafter is of each.
+        best: ``[n]``, how sure it is of the best one: a probability.
+        log_q: ``[n, V]`` the law they were drawn from, or None.
+    """
+
+    tokens: Tensor
+    scores: Tensor
+    best: Tensor
+    log_q: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
 class Drawing:
     """How a drafter chooses from its own logits so that the verifier can treat the tree.
 
@@ -374,3 +397,51 @@ class Drawing:
         if self.kind == "iid":
             return self.sampler.draw_iid(logits, path)
         return self.sampler.choose(logits, path), None
+
+    def without_law(self) -> Drawing:
+        """The same for a drafter that may drop what it drew: no law is left to reject by."""
+        if self.kind in {"iid", "without_replacement"}:
+            return replace(self, kind="deterministic")
+        return self
+
+    def children(
+        self, logits: Tensor, paths: Sequence[Sequence[int | Tensor]], count: int
+    ) -> Children:
+        """Draw ``count`` children for every node of a level.
+
+        Args:
+            logits: ``[n, V_drafter]``.
+            paths: the draft tokens on the way to each node, itself included; all of one length.
+            count: how many; fewer where the vocabulary is smaller.
+        """
+        rows = fit(logits, self.vocabulary)
+        scores = self.sampler.scores_of(rows, paths)
+        count = min(count, scores.shape[-1])
+        t = len(self.sampler.context) + len(paths[0])
+        log_q = None
+        if self.kind == "deterministic" or self.kind == "coupled":
+            if self.kind == "coupled" and not self.sampler.greedy:
+                scores = scores + self.sampler.gumbel(t, scores, Stream.COUPLED)
+            sure = torch.log_softmax(scores, dim=-1)
+            values, tokens = torch.topk(sure, count, dim=-1)
+            return Children(tokens, values, values[:, 0].exp(), None)
+        log_q = torch.log_softmax(scores, dim=-1)
+        if self.kind == "without_replacement":
+            # the best of log q + Gumbel noise, best first, are draws without replacement
+            noise = self.sampler.gumbel(t, log_q, Stream.DRAFT)
+            tokens = torch.topk(log_q + noise, count, dim=-1).indices
+        else:
+            drawn = [
+                torch.argmax(log_q + self.sampler.gumbel(t, log_q, Stream.DRAFT + j), dim=-1)
+                for j in range(count)
+            ]
+            tokens = torch.stack(drawn, dim=-1)
+        return Children(tokens, log_q.gather(-1, tokens), log_q.max(-1).values.exp(), log_q)
+
+
+def fit(logits: Tensor, vocabulary: int | None) -> Tensor:
+    """Cut or pad ``[..., V]`` to another vocabulary; what is past the smaller one is padding."""
+    surplus = 0 if vocabulary is None else vocabulary - logits.shape[-1]
+    if surplus > 0:
+        return torch.nn.functional.pad(logits, (0, surplus), value=float("-inf"))
+    return logits[..., :vocabulary]

@@ -151,6 +151,13 @@ class TokenTree:
             return torch.arange(len(self), device=self.tokens.device)
         return self.ancestors().sum(dim=1) - 1
 
+    def deepest(self) -> int:
+        """Return how many levels lie below the root; may wait for the device."""
+        depths: list[int] = []
+        for parent in self.lists()[1]:
+            depths.append(0 if parent < 0 else depths[parent] + 1)
+        return max(depths)
+
     def ancestors(self) -> Tensor:
         """Return bool ``[N, N]``: entry (i, j) is True where j is i or an ancestor of i."""
         count, device = len(self), self.tokens.device

@@ -6,7 +6,7 @@ from torch import Tensor
 from ..cache import Session
 from ..models import LanguageModel
 from ..models.vocabulary import check_vocabularies
-from ..sampling import Drawing
+from ..sampling import Drawing, fit
 from ..types import Budget, Context, TokenTree
 from .base import Drafter
 
@@ -49,16 +49,14 @@ class ModelDrafter(Drafter):
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Draft ``budget.depth`` tokens in a row."""
         root = context.tokens[-1]
-        depth = min(budget.depth, budget.nodes)
-        if self.model.context_length is not None:
-            depth = min(depth, self.model.context_length - len(context))
+        depth = self._depth(context, min(budget.depth, budget.nodes))
         if depth < 1:
             return TokenTree.chain(root, device=self.model.device)
         logits = self._catch_up(context)
         drafted: list[Tensor] = []
         laws: list[Tensor] = []
         while True:
-            token, law = drawing.choose(_fit(logits, drawing.vocabulary), drafted)
+            token, law = drawing.choose(fit(logits, drawing.vocabulary), drafted)
             drafted.append(token)
             if law is not None:
                 laws.append(law)
@@ -94,9 +92,7 @@ class ModelDrafter(Drafter):
         """Roll back what the target rejected, feed what is new, return the last logits."""
         held, known = self._session, self._agreed
         if self._proposed is not None:
-            # verification has brought the draft tokens to the host: no wait for the device here
-            drafted = self._proposed.lists()[0][1:]
-            held.tokens[known:] = drafted[: len(held) - known]
+            self._settle(context, self._proposed)
             self._proposed = None
         # the last token is always fed: its logits are wanted
         while known < min(len(held), len(context) - 1) and (
@@ -110,6 +106,18 @@ class ModelDrafter(Drafter):
             return held.prefill([*map(int, held.tokens), *fresh])
         return held.append(fresh)
 
+    def _settle(self, context: Context, tree: TokenTree) -> None:
+        """Have the draft tokens that were computed among those held, as numbers."""
+        # verification has brought them to the host: no wait for the device here
+        held, known = self._session, self._agreed
+        held.tokens[known:] = tree.lists()[0][1:][: len(held) - known]
+
+    def _depth(self, context: Context, wanted: int) -> int:
+        """Return how deep to draft: as wanted, within the model's context."""
+        if self.model.context_length is None:
+            return wanted
+        return min(wanted, self.model.context_length - len(context))
+
     def _fits(self, length: int) -> bool:
         return self.model.context_length is None or length < self.model.context_length
 
@@ -117,11 +125,3 @@ class ModelDrafter(Drafter):
         # a target with more padded rows can write an id the drafter has no embedding for
         limit = self.model.vocabulary
         return [token if token < limit else 0 for token in tokens]
-
-
-def _fit(logits: Tensor, vocabulary: int | None) -> Tensor:
-    """Cut or pad ``[V_drafter]`` to the target's vocabulary; rows past it are padding."""
-    surplus = 0 if vocabulary is None else vocabulary - logits.shape[-1]
-    if surplus > 0:
-        return torch.nn.functional.pad(logits, (0, surplus), value=float("-inf"))
-    return logits[:vocabulary]

@@ -8,19 +8,29 @@ MAX_LENGTH = 63  # with the root, a round fits the widest forward a tree may hav
 
 
 class FixedLength(LengthController):
-    """Draft ``length`` tokens a round.
+    """Draft ``length`` tokens in a row, or a tree so deep.
+
+    Args:
+        length: how deep.
+        nodes: how many draft tokens; None is ``length``, which leaves a tree no branches.
 
     Raises:
-        InvalidArgument: not within 1 … 63.
+        InvalidArgument: not within 1 … 63, or fewer nodes than levels.
     """
 
-    def __init__(self, length: int = 5) -> None:
+    def __init__(self, length: int = 5, nodes: int | None = None) -> None:
         check_length(length)
         self.length = length
+        self.nodes = length if nodes is None else nodes
+        check_length(self.nodes)
+        if self.nodes < length:
+            raise InvalidArgument(
+                f"{self.nodes} nodes for a depth of {length}: give as many or more"
+            )
 
     def next(self, context: Context) -> Budget:
         """Return the same budget every round."""
-        return Budget.chain(self.length)
+        return Budget(self.nodes, self.length)
 
 
 def check_length(length: int) -> None:

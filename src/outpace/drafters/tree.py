@@ -1,0 +1,165 @@
+"""A small language model drafts a token tree, one forward a level.
+
+Trees: SpecInfer (arXiv 2305.09781), Sequoia (2402.12374), EAGLE-2 (2406.16858).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..models import LanguageModel
+from ..sampling import Drawing
+from ..types import Budget, Context, Round, TokenTree
+from .model import ModelDrafter
+from .shape import Shape, Steering, parse_shape
+
+
+class TreeDrafter(ModelDrafter):
+    """Drafts a tree level by level, all nodes of a level in one forward.
+
+    The nodes of the tree that the target accepts stay where they were computed; the next round
+    feeds what is not there: the new root, and before it the last accepted node if it was a leaf.
+
+    Under coupled verification the children of a node are the best by ``log q + g`` with the
+    target's own noise, and the law that says how sure the drafter is has that noise in it.
+
+    Args:
+        model: a language model, loaded or wrapped.
+        shape: how to grow: a :class:`Shape`, or its text.
+    """
+
+    def __init__(self, model: LanguageModel, shape: Shape | str = "best_first") -> None:
+        super().__init__(model)
+        self.shape = parse_shape(shape) if isinstance(shape, str) else shape
+        self._steering = Steering(self.shape)
+        self._computed: list[int] = []  # per node of the session's round: its node of the tree
+
+    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        """Draft a tree of at most ``budget``."""
+        shape, root = self._steering.shape, context.tokens[-1]
+        depth = self._depth(context, min(budget.depth, budget.nodes, shape.depth))
+        if depth < 1:
+            return TokenTree.chain(root, device=self.model.device)
+        if shape.looks_at_what_was_drawn:
+            drawing = drawing.without_law()
+        most = budget.nodes if shape.keep else min(budget.nodes, shape.nodes)
+        grown = _Growth(root)
+        logits = self._catch_up(context)[None]
+        self._computed = []
+        level = [0]
+        for below in range(1, depth + 1):
+            level = grown.add(level, logits, shape, drawing, None if shape.keep else most)
+            paths = [math.exp(grown.scores[node]) for node in level]
+            level = [level[place] for place in shape.grows(below, paths)]
+            if below == depth or not level or (not shape.keep and len(grown.parents) > most):
+                break
+            places = {node: place for place, node in enumerate(self._computed)}
+            parents = [places.get(grown.parents[node], -1) for node in level]
+            logits = self._session.branch(grown.tokens(level), parents, below)
+            self._computed += level
+        kept = grown.best(min(most, shape.keep)) if shape.keep else list(range(len(grown.parents)))
+        self._computed = [kept.index(node) if node in kept else -1 for node in self._computed]
+        self._proposed = grown.tree(kept, drawing)
+        return self._proposed
+
+    def observe(self, context: Context, turn: Round) -> None:
+        """Let the shape follow the acceptance."""
+        if turn.drafted:
+            self._steering.observe(len(turn.verdict.path), turn.tree.deepest())
+
+    def start(self, context: Context, *, resume: bool = False) -> None:
+        """Prefill the prompt; a new text begins with the shape as given."""
+        self._session.abandon()
+        if not resume:
+            self._steering.reset()
+        super().start(context, resume=resume)
+
+    def _settle(self, context: Context, tree: TokenTree) -> None:
+        """Hold the nodes of the tree that the text went through, free all others."""
+        tokens, parents = tree.lists()
+        children: dict[tuple[int, int], int] = {}
+        for place, node in enumerate(self._computed):
+            if node > 0:
+                children.setdefault((parents[node], tokens[node]), place)
+        kept: list[int] = []
+        node = 0
+        for token in context.tokens[self._agreed :]:
+            if (node, token) not in children:
+                break
+            kept.append(children[node, token])
+            node = self._computed[kept[-1]]
+        if self._computed:
+            self._session.keep(kept, [tokens[self._computed[place]] for place in kept])
+        self._computed = []
+
+
+@dataclass(slots=True)
+class _Growth:
+    """A tree under way: node 0 is the root, nodes of one level stand together."""
+
+    root: int
+    parents: list[int] = field(default_factory=lambda: [-1])
+    scores: list[float] = field(default_factory=lambda: [0.0])  # log-probability of the path
+    paths: list[list[int | Tensor]] = field(default_factory=lambda: [[]])
+    laws: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(
+        self, level: list[int], logits: Tensor, shape: Shape, drawing: Drawing, most: int | None
+    ) -> list[int]:
+        """Add the children of a level, given ``logits [n, V]``; return them."""
+        drawn = drawing.children(logits, [self.paths[node] for node in level], shape.widest)
+        scores = drawn.scores.tolist()
+        best = drawn.best.tolist()
+        first = len(self.parents)
+        for row, node in enumerate(level):
+            if drawn.log_q is not None:
+                self.laws[node] = drawn.log_q[row]
+            for rank in range(min(shape.children(best[row]), len(scores[row]))):
+                if most is not None and len(self.parents) > most:
+                    break
+                if scores[row][rank] == -math.inf:  # a filter took it out
+                    continue
+                self.parents.append(node)
+                self.scores.append(self.scores[node] + scores[row][rank])
+                self.paths.append([*self.paths[node], drawn.tokens[row, rank]])
+        return list(range(first, len(self.parents)))
+
+    def tokens(self, nodes: Sequence[int]) -> Tensor:
+        """Return the tokens of nodes, ``[n]``."""
+        return torch.stack([torch.as_tensor(self.paths[node][-1]) for node in nodes])
+
+    def best(self, count: int) -> list[int]:
+        """Return the root and the ``count`` nodes of the best paths, in the tree's order.
+
+        A path is never better than its beginning; at a tie the node that came first wins, which
+        its children never did: no child loses its parent.
+        """
+        order = sorted(range(1, len(self.parents)), key=lambda node: (-self.scores[node], node))
+        return [0, *sorted(order[:count])]
+
+    def tree(self, kept: list[int], drawing: Drawing) -> TokenTree:
+        """Return the tree of these nodes."""
+        place = {node: number for number, node in enumerate(kept)}
+        parents = [-1, *(place[self.parents[node]] for node in kept[1:])]
+        drafted = kept[1:]
+        first = torch.tensor([self.root], dtype=torch.int64)
+        tokens = first
+        if drafted:
+            below = self.tokens(drafted)
+            tokens = torch.cat([first.to(below.device), below])
+        log_q = None
+        if self.laws:
+            some = next(iter(self.laws.values()))
+            log_q = some.new_zeros(len(kept), len(some))
+            for node, law in self.laws.items():
+                log_q[place[node]] = law
+        return TokenTree(
+            tokens,
+            torch.tensor(parents, dtype=torch.int64, device=tokens.device),
+            drawing.kind,
+            log_q,
+            is_chain=parents == list(range(-1, len(parents) - 1)),
+        )
