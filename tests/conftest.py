@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import architectures
 from outpace.data import VARIABLE, checkpoint
+from outpace.drafters.pair import VARIABLE as CACHE
 from outpace.models import LanguageModel, wrap
 from outpace.models.attention import use_slot_attention
 
@@ -37,6 +38,14 @@ def _pair(name: str) -> tuple[LanguageModel, LanguageModel]:
 def pair() -> Callable[[str], tuple[LanguageModel, LanguageModel]]:
     """From a family's name to a tiny target and a drafter that often agrees with it."""
     return _pair
+
+
+@pytest.fixture(autouse=True, scope="session")
+def measurements(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is measured of pairs of models out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

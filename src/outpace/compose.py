@@ -1,4 +1,4 @@
-"""Parts of a decoder from their names: drafters, verifiers, length controllers."""
+"""Parts of a decoder from their names: drafters, tree shapes, verifiers, length controllers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import torch
 
 from . import registry
 from .drafters import Drafter
+from .drafters.model import ModelDrafter
+from .drafters.shape import Shape, parse_shape
+from .drafters.tree import TreeDrafter
 from .errors import InvalidArgument, ModelNotFound, UnknownName
 from .lengths import LengthController
 from .lengths.fixed import FixedLength
-from .models import load
+from .models import LanguageModel, load
 from .verifiers import Verifier
 
 
@@ -58,8 +61,32 @@ def make_lengths(length: int | str | LengthController) -> LengthController:
     return made
 
 
+def make_shape(
+    tree: str | Shape | None, length: int | str | LengthController | None = None
+) -> Shape | None:
+    """Return a tree shape from its text, or the one given; None for no tree.
+
+    Raises:
+        InvalidArgument: no such shape, or a draft length beside it.
+    """
+    if tree is None:
+        return None
+    if length is not None:
+        raise InvalidArgument(
+            f"draft length {length} beside a tree: the shape says how deep to draft, "
+            "as in 'fixed(depth=5)'; give one of them"
+        )
+    return tree if isinstance(tree, Shape) else parse_shape(tree)
+
+
+def model_drafter(model: LanguageModel, shape: Shape | None = None) -> Drafter:
+    """Return the drafter that drafts with a model: trees of a shape, or chains."""
+    return ModelDrafter(model) if shape is None else TreeDrafter(model, shape)
+
+
 def make_drafter(
     name: str | os.PathLike[str],
+    shape: Shape | None = None,
     *,
     dtype: str | torch.dtype = "bfloat16",
     device: str | torch.device | None = None,
@@ -68,29 +95,30 @@ def make_drafter(
 
     Raises:
         UnknownName: neither a method nor a model.
+        InvalidArgument: a shape for a method that drafts no trees.
         ModelError: the model cannot be used.
     """
     text = os.fspath(name)
-    check_drafter_name(text)
+    check_drafter_name(text, shape)
     found = registry.find("drafter", text)
     if found is not None:
         made: Drafter = found()
         return made
-    from .drafters.model import ModelDrafter
-
     try:
-        return ModelDrafter(load(text, dtype=dtype, device=device))
+        return model_drafter(load(text, dtype=dtype, device=device), shape)
     except ModelNotFound as error:
         if os.sep in text or os.path.exists(text):
             raise
         raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder") from error
 
 
-def check_drafter_name(name: str | os.PathLike[str]) -> None:
+def check_drafter_name(name: str | os.PathLike[str], shape: Shape | None = None) -> None:
     """Refuse what cannot be a drafter's name, before anything is loaded or looked up.
 
     Raises:
-        InvalidArgument: the name of a kind that needs a model, or a misspelt method.
+        InvalidArgument: the name of a kind that needs a model, or a shape for a method that
+            drafts no trees.
+        UnknownName: a misspelt method.
     """
     _need_name("drafter", name)
     text = os.fspath(name)
@@ -98,6 +126,16 @@ def check_drafter_name(name: str | os.PathLike[str]) -> None:
         raise InvalidArgument(
             "drafter 'model' needs to know which: give the drafter's folder or hub name"
         )
-    near = get_close_matches(text.lower(), registry.names("drafter"), n=1, cutoff=0.75)
+    if text == "tree":
+        raise InvalidArgument(
+            "drafter 'tree' needs a model: give the drafter's folder or hub name, and the tree's "
+            "shape as tree (--tree)"
+        )
+    known = registry.names("drafter")
+    if shape is not None and text in known:
+        raise InvalidArgument(
+            f"a tree needs a draft model, drafter {text!r} is none: give a model as drafter"
+        )
+    near = get_close_matches(text.lower(), known, n=1, cutoff=0.75)
     if near and near[0] != text and not os.path.exists(text):
         raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder")

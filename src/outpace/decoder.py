@@ -12,10 +12,17 @@ from torch import Tensor
 from . import zoo
 from .cache import Session
 from .clock import Clock, WallClock
-from .compose import check_drafter_name, make_drafter, make_lengths, make_verifier
+from .compose import (
+    check_drafter_name,
+    make_drafter,
+    make_lengths,
+    make_shape,
+    make_verifier,
+    model_drafter,
+)
 from .drafters import Drafter
-from .drafters.model import ModelDrafter
 from .drafters.none import NoDrafter
+from .drafters.shape import Shape
 from .errors import InvalidArgument
 from .lengths import LengthController
 from .lengths.fixed import FixedLength
@@ -40,7 +47,7 @@ class Decoder:
         target: the model whose text is written.
         drafter: proposes draft tokens; None is plain decoding.
         verifier: decides on them; None is coupled verification.
-        lengths: how much to draft; None is 5 tokens a round.
+        lengths: how much to draft; None is 5 tokens a round, or a tree as its shape says.
         clock: read at the seams of a round.
 
     Raises:
@@ -59,7 +66,7 @@ class Decoder:
         self.target = target
         self.drafter = NoDrafter() if drafter is None else drafter
         self.verifier = CoupledVerifier() if verifier is None else verifier
-        self.lengths = FixedLength(DEFAULT_LENGTH) if lengths is None else lengths
+        self.lengths = _default_lengths(self.drafter) if lengths is None else lengths
         self.clock = WallClock() if clock is None else clock
         self.drafter.attach(target)
         self._topk = _wanted_topk(self.drafter)
@@ -70,7 +77,8 @@ class Decoder:
         target: str | os.PathLike[str] | LanguageModel = "zoo:target",
         *,
         drafter: str | os.PathLike[str] | Drafter | LanguageModel | None = "auto",
-        draft_length: int | str | LengthController = DEFAULT_LENGTH,
+        tree: str | Shape | None = None,
+        draft_length: int | str | LengthController | None = None,
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         verifier: str | Verifier = "coupled",
@@ -85,34 +93,41 @@ class Decoder:
                 folder or hub name, a model that is loaded already, or a Drafter; ``auto`` is the
                 embedded drafter for the embedded target and ``prompt-lookup`` for any other;
                 None is ``none``.
-            draft_length: a number of tokens, the name of a length controller, or one.
+            tree: have the draft model draft token trees of this shape, as in
+                ``"pruned(depth=8, branch=3, tau=0.03)"``; None is a chain.
+            draft_length: a number of tokens, the name of a length controller, or one; None is 5,
+                or a tree as its shape says.
             dtype: of target and drafter weights; None is bfloat16, or that of a target that is
                 loaded already.
             device: where both run; None is the GPU if there is one, else the CPU, or where a
                 target that is loaded already runs.
-            verifier: ``coupled``, ``rejection``, or a Verifier.
+            verifier: ``coupled``, ``rejection``, ``sequoia``, ``block``, or a Verifier.
             clock: read at the seams of a round.
 
         Raises:
             OutpaceError: a name, value or model that cannot be used; the message says which.
         """
-        lengths = make_lengths(draft_length)
+        lengths = None if draft_length is None else make_lengths(draft_length)
         chosen = make_verifier(verifier)
+        shape = make_shape(tree, draft_length)
+        if shape is not None and (drafter is None or isinstance(drafter, Drafter)):
+            raise InvalidArgument("a tree needs a draft model: give a model as drafter")
         if drafter is None:
             drafter = NoDrafter()
         elif drafter == "auto":
             drafter = zoo.partner(target.name if isinstance(target, LanguageModel) else target)
+            check_drafter_name(drafter, shape)
         elif isinstance(drafter, LanguageModel):
-            drafter = ModelDrafter(drafter)
+            drafter = model_drafter(drafter, shape)
         elif not isinstance(drafter, Drafter):
-            check_drafter_name(drafter)
+            check_drafter_name(drafter, shape)
         if isinstance(target, LanguageModel):
             dtype, device = dtype or target.dtype, device or target.device
         else:
             dtype = dtype or "bfloat16"
             target = load(target, dtype=dtype, device=device)
         if not isinstance(drafter, Drafter):
-            drafter = make_drafter(drafter, dtype=dtype, device=device)
+            drafter = make_drafter(drafter, shape, dtype=dtype, device=device)
         return cls(target, drafter, verifier=chosen, lengths=lengths, clock=clock)
 
     @property
@@ -252,6 +267,12 @@ class Stream:
         """What is written so far; the whole output after the last round."""
         request = self._request
         return Output("".join(self._pieces), request.context.output, request.stats)
+
+
+def _default_lengths(drafter: Drafter) -> FixedLength:
+    if drafter.budget is None:
+        return FixedLength(DEFAULT_LENGTH)
+    return FixedLength(drafter.budget.depth, drafter.budget.nodes)
 
 
 def _take_back(session: Session, context: Context) -> None:

@@ -15,6 +15,7 @@ from .errors import UnknownName
 DRAFTERS: Mapping[str, str] = {
     "none": "outpace.drafters.none:NoDrafter",
     "model": "outpace.drafters.model:ModelDrafter",
+    "tree": "outpace.drafters.tree:TreeDrafter",
     "ngram": "outpace.drafters.ngram:NgramDrafter",
     "prompt-lookup": "outpace.drafters.prompt_lookup:PromptLookupDrafter",
 }

@@ -94,6 +94,8 @@ class TokenTree:
         log_q: ``[M, V]`` log-probabilities; row i is the law the children of node i were drawn
             from. Only with the draws ``iid`` and ``without_replacement``.
         is_chain: every node's parent is the node before it.
+        scores: per node how sure the drafter is of the whole path to it, a log-probability; None
+            where the drafter has no such figure.
     """
 
     tokens: Tensor
@@ -101,6 +103,7 @@ class TokenTree:
     draw: Draw = "deterministic"
     log_q: Tensor | None = None
     is_chain: bool = False
+    scores: Sequence[float] | None = None
     _lists: tuple[list[int], list[int]] | None = field(default=None, repr=False)
 
     @classmethod
@@ -126,6 +129,22 @@ class TokenTree:
             lists = (values, list(range(-1, count - 1)))
         parents = torch.arange(-1, count - 1, device=tokens.device)
         return cls(tokens, parents, draw, log_q, is_chain=True, _lists=lists)
+
+    @classmethod
+    def of(
+        cls,
+        tokens: list[int],
+        parents: list[int],
+        *,
+        draw: Draw = "deterministic",
+        log_q: Tensor | None = None,
+        scores: Sequence[float] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> "TokenTree":
+        """Return the tree of nodes that are known on the host, the root first."""
+        both = torch.tensor([tokens, parents], dtype=torch.int64).to(device)
+        is_chain = parents == list(range(-1, len(parents) - 1))
+        return cls(both[0], both[1], draw, log_q, is_chain, scores, (tokens, parents))
 
     def __len__(self) -> int:
         return self.tokens.shape[0]

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..lengths.fixed import MAX_LENGTH
 from ..registry import unknown_among
+from ..types import Draw, Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,12 @@ class Shape:
         history: depth and thresholds follow the acceptance.
         keep: None, or draft ``branch`` children of the ``branch`` best nodes of every level, and
             hand on the ``keep`` best of all (EAGLE-2, arXiv 2406.16858).
+        planned: the tree is worked out from what was measured (:mod:`outpace.drafters.sequoia`).
+        template: the children of each node of one fixed tree, numbered level by level.
 
     Raises:
-        InvalidArgument: a value out of range, or a node cap under the depth.
+        InvalidArgument: a value out of range, a node cap under the depth, or parts that do not go
+            together.
     """
 
     depth: int = 4
@@ -105,6 +109,8 @@ class Shape:
     deepening: Deepening | None = None
     history: History | None = None
     keep: int | None = None
+    planned: bool = False
+    template: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("depth", "branch", "nodes"):
@@ -117,44 +123,60 @@ class Shape:
             f"{most} nodes for a depth of {self.depth}: a tree has a node a level, give more nodes "
             "or less depth",
         )
+        others = self.tau or self.breadth or self.deepening or self.history or self.keep
+        _need(
+            not (self.planned and others),
+            "sequoia plans the whole tree: give no other shape beside it",
+        )
 
     @property
     def looks_at_what_was_drawn(self) -> bool:
         """Whether a drawn token can be dropped for its own probability: no law is left then."""
         return self.keep is not None
 
-    def grows(self, depth: int, paths: Sequence[float]) -> list[int]:
-        """Return which nodes of a level get children, by place, the surest first.
+    def grows(self, depth: int, paths: Sequence[float], places: Sequence[int]) -> list[int]:
+        """Return which nodes of a level get children, by number, the surest first.
 
         Args:
-            depth: of the level, 0 for the root.
+            depth: of the level, from 1.
             paths: the probability of the path to each node.
+            places: where each node stands in the template; 0 without one.
         """
-        order = sorted(range(len(paths)), key=lambda place: -paths[place])
-        if self.keep is not None:
-            return order[: self.branch]
+        order = sorted(range(len(paths)), key=lambda node: -paths[node])
+        if self.template is not None:
+            return [node for node in order if self.template[places[node]]]
         least = self.tau
         if self.deepening is not None:
             deeper = self.deepening
             least = max(least, deeper.stop if depth < deeper.base else deeper.deepen)
-        return [place for place in order if not depth or paths[place] >= least]
+        growing = [node for node in order if paths[node] >= least]
+        return growing if self.keep is None else growing[: self.branch]
 
-    def children(self, best: float) -> int:
-        """Return how many children a node gets whose best child has the probability ``best``."""
+    def children(self, best: float, place: int) -> int:
+        """Return how many children a node gets.
+
+        Args:
+            best: the probability of its best child.
+            place: where the node stands in the template; 0 without one.
+        """
+        if self.template is not None:
+            return len(self.template[place])
         return self.branch if self.breadth is None else self.breadth.children(best)
+
+    def place(self, parent: int, rank: int) -> int:
+        """Return where the child of this rank stands in the template; 0 without one."""
+        return 0 if self.template is None else self.template[parent][rank]
 
     @property
     def widest(self) -> int:
         """The most children a node can get."""
+        if self.template is not None:
+            return max(map(len, self.template))
         return self.branch if self.breadth is None else self.breadth.most
 
 
 class Steering:
-    """A shape that follows the acceptance, if it has a :class:`History`.
-
-    Attributes:
-        shape: the shape to draft with now.
-    """
+    """A shape that follows the acceptance, if it has a :class:`History`."""
 
     def __init__(self, shape: Shape) -> None:
         self._given = shape
@@ -162,24 +184,29 @@ class Steering:
 
     def reset(self) -> None:
         """Go back to the shape as it was given."""
-        self.shape = self._given
+        self._shape = self._given
         self._notch = 0
         history = self._given.history
         self._shares: deque[float] = deque(maxlen=history.window if history else 1)
 
-    def observe(self, accepted: int, depth: int) -> None:
-        """Learn that ``accepted`` of ``depth`` levels were."""
+    def shape_for(self, draw: Draw) -> Shape:
+        """Return the shape to draft with now, children drawn in this way."""
+        return self._shape
+
+    def observe(self, turn: Round) -> None:
+        """Learn what share of its depth a round had accepted; one without a draft says nothing."""
         history = self._given.history
-        if history is None or not depth:
+        if history is None or not turn.drafted:
             return
-        self._shares.append(accepted / depth)
+        self._shares.append(len(turn.verdict.path) / turn.tree.deepest())
         if len(self._shares) < history.window:
             return
         mean = sum(self._shares) / len(self._shares)
         if abs(mean - history.target) <= history.band:
             return
         self._notch += 1 if mean > history.target else -1
-        given, most = self._given, min(2 * self._given.depth, self._given.nodes)
+        given = self._given
+        most = min(2 * given.depth, given.nodes if given.keep is None else given.keep)
         self._notch = max(1 - given.depth, min(most - given.depth, self._notch))
         shift = -history.step * self._notch
         deeper = given.deepening
@@ -190,7 +217,7 @@ class Steering:
                 deepen=_within(deeper.deepen + shift),
                 base=max(1, deeper.base + self._notch),
             )
-        self.shape = replace(
+        self._shape = replace(
             given,
             depth=given.depth + self._notch,
             tau=_within(given.tau + shift) if given.tau else 0.0,
@@ -232,14 +259,19 @@ def history(
     return {"history": History(window, target, step, band)}
 
 
-def best_first(nodes: int = 32, depth: int = 6, width: int = 8) -> dict[str, Any]:
+def best_first(nodes: int = 31, depth: int = 6, width: int = 8) -> dict[str, Any]:
     """The ``nodes`` best of what ``width`` children of the ``width`` best nodes a level give."""
     return {"depth": depth, "branch": width, "keep": nodes}
 
 
+def sequoia(nodes: int = 31, depth: int = 8) -> dict[str, Any]:
+    """The best tree of so many nodes and levels, or fewer, for this pair on this machine."""
+    return {"depth": depth, "nodes": nodes, "planned": True}
+
+
 SHAPES: Mapping[str, Callable[..., dict[str, Any]]] = {
     one.__name__: one
-    for one in (fixed, pruned, adaptive_breadth, dynamic_depth, history, best_first)
+    for one in (fixed, pruned, adaptive_breadth, dynamic_depth, history, best_first, sequoia)
 }
 
 

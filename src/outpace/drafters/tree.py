@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..lengths.fixed import MAX_LENGTH
 from ..models import LanguageModel
 from ..sampling import Drawing
 from ..types import Budget, Context, Round, TokenTree
 from .model import ModelDrafter
+from .pair import Pair
+from .sequoia import Planning
 from .shape import Shape, Steering, parse_shape
 
 
@@ -31,33 +34,42 @@ class TreeDrafter(ModelDrafter):
         shape: how to grow: a :class:`Shape`, or its text.
     """
 
+    budget = Budget(MAX_LENGTH, MAX_LENGTH)  # the shape decides
+
     def __init__(self, model: LanguageModel, shape: Shape | str = "best_first") -> None:
         super().__init__(model)
         self.shape = parse_shape(shape) if isinstance(shape, str) else shape
-        self._steering = Steering(self.shape)
+        self._steering = Planning(self.shape) if self.shape.planned else Steering(self.shape)
         self._computed: list[int] = []  # per node of the session's round: its node of the tree
+
+    def attach(self, target: LanguageModel) -> None:
+        """Compare the vocabularies; for a shape to be planned, measure both models once."""
+        super().attach(target)
+        if isinstance(self._steering, Planning):
+            self._steering.attach(Pair(target, self.model))
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Draft a tree of at most ``budget``."""
-        shape, root = self._steering.shape, context.tokens[-1]
+        shape, root = self._steering.shape_for(drawing.kind), context.tokens[-1]
         depth = self._depth(context, min(budget.depth, budget.nodes, shape.depth))
         if depth < 1:
             return TokenTree.chain(root, device=self.model.device)
         if shape.looks_at_what_was_drawn:
             drawing = drawing.without_law()
         most = budget.nodes if shape.keep else min(budget.nodes, shape.nodes)
-        grown = _Growth(root)
+        grown = _Growth(root, self.model.device)
         logits = self._catch_up(context)[None]
         self._computed = []
         level = [0]
         for below in range(1, depth + 1):
             level = grown.add(level, logits, shape, drawing, None if shape.keep else most)
             paths = [math.exp(grown.scores[node]) for node in level]
-            level = [level[place] for place in shape.grows(below, paths)]
+            places = [grown.places[node] for node in level]
+            level = [level[number] for number in shape.grows(below, paths, places)]
             if below == depth or not level or (not shape.keep and len(grown.parents) > most):
                 break
-            places = {node: place for place, node in enumerate(self._computed)}
-            parents = [places.get(grown.parents[node], -1) for node in level]
+            computed = {node: number for number, node in enumerate(self._computed)}
+            parents = [computed.get(grown.parents[node], -1) for node in level]
             logits = self._session.branch(grown.tokens(level), parents, below)
             self._computed += level
         kept = grown.best(min(most, shape.keep)) if shape.keep else list(range(len(grown.parents)))
@@ -67,8 +79,7 @@ class TreeDrafter(ModelDrafter):
 
     def observe(self, context: Context, turn: Round) -> None:
         """Let the shape follow the acceptance."""
-        if turn.drafted:
-            self._steering.observe(len(turn.verdict.path), turn.tree.deepest())
+        self._steering.observe(turn)
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Prefill the prompt; a new text begins with the shape as given."""
@@ -101,9 +112,11 @@ class _Growth:
     """A tree under way: node 0 is the root, nodes of one level stand together."""
 
     root: int
+    device: torch.device
     parents: list[int] = field(default_factory=lambda: [-1])
     scores: list[float] = field(default_factory=lambda: [0.0])  # log-probability of the path
-    paths: list[list[int | Tensor]] = field(default_factory=lambda: [[]])
+    paths: list[list[int]] = field(default_factory=lambda: [[]])
+    places: list[int] = field(default_factory=lambda: [0])  # in the shape's template
     laws: dict[int, Tensor] = field(default_factory=dict)
 
     def add(
@@ -111,25 +124,27 @@ class _Growth:
     ) -> list[int]:
         """Add the children of a level, given ``logits [n, V]``; return them."""
         drawn = drawing.children(logits, [self.paths[node] for node in level], shape.widest)
-        scores = drawn.scores.tolist()
+        tokens, scores = drawn.tokens.tolist(), drawn.scores.tolist()
         best = drawn.best.tolist()
         first = len(self.parents)
         for row, node in enumerate(level):
             if drawn.log_q is not None:
                 self.laws[node] = drawn.log_q[row]
-            for rank in range(min(shape.children(best[row]), len(scores[row]))):
+            place = self.places[node]
+            for rank in range(min(shape.children(best[row], place), len(scores[row]))):
                 if most is not None and len(self.parents) > most:
                     break
                 if scores[row][rank] == -math.inf:  # a filter took it out
                     continue
                 self.parents.append(node)
                 self.scores.append(self.scores[node] + scores[row][rank])
-                self.paths.append([*self.paths[node], drawn.tokens[row, rank]])
+                self.paths.append([*self.paths[node], tokens[row][rank]])
+                self.places.append(shape.place(place, rank))
         return list(range(first, len(self.parents)))
 
     def tokens(self, nodes: Sequence[int]) -> Tensor:
         """Return the tokens of nodes, ``[n]``."""
-        return torch.stack([torch.as_tensor(self.paths[node][-1]) for node in nodes])
+        return torch.tensor([self.paths[node][-1] for node in nodes]).to(self.device)
 
     def best(self, count: int) -> list[int]:
         """Return the root and the ``count`` nodes of the best paths, in the tree's order.
@@ -143,23 +158,17 @@ class _Growth:
     def tree(self, kept: list[int], drawing: Drawing) -> TokenTree:
         """Return the tree of these nodes."""
         place = {node: number for number, node in enumerate(kept)}
-        parents = [-1, *(place[self.parents[node]] for node in kept[1:])]
-        drafted = kept[1:]
-        first = torch.tensor([self.root], dtype=torch.int64)
-        tokens = first
-        if drafted:
-            below = self.tokens(drafted)
-            tokens = torch.cat([first.to(below.device), below])
         log_q = None
         if self.laws:
             some = next(iter(self.laws.values()))
             log_q = some.new_zeros(len(kept), len(some))
             for node, law in self.laws.items():
                 log_q[place[node]] = law
-        return TokenTree(
-            tokens,
-            torch.tensor(parents, dtype=torch.int64, device=tokens.device),
-            drawing.kind,
-            log_q,
-            is_chain=parents == list(range(-1, len(parents) - 1)),
+        return TokenTree.of(
+            [self.root, *(self.paths[node][-1] for node in kept[1:])],
+            [-1, *(place[self.parents[node]] for node in kept[1:])],
+            draw=drawing.kind,
+            log_q=log_q,
+            scores=[self.scores[node] for node in kept],
+            device=self.device,
         )

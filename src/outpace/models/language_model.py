@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -74,6 +75,15 @@ class LanguageModel:
     def weight_bytes(self) -> int:
         """Bytes of the weights, shared ones once."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest that other weights, another configuration or another precision change."""
+        some = torch.cat([p.detach().flatten()[:64].float() for p in self.model.parameters()])
+        digest = hashlib.sha256(self.config.to_json_string().encode())
+        digest.update(str(self.dtype).encode())
+        digest.update(some.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def new_cache(self, capacity: int) -> SlotCache:
         """Return an empty cache of ``capacity`` slots."""

@@ -1,0 +1,117 @@
+"""What was measured of a target and its drafter here: costs and acceptance, kept between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..cache.costs import forward_costs
+from ..models import LanguageModel
+from ..types import Round
+
+VARIABLE = "OUTPACE_CACHE"
+RANKS = 7
+"""How many children of a node are told apart."""
+
+
+@dataclass(slots=True)
+class Ranks:
+    """How often the child of each rank was the one that stood.
+
+    Attributes:
+        tries: per rank, visited nodes that had such a child.
+        hits: of those, how often it was accepted.
+    """
+
+    tries: list[int] = field(default_factory=lambda: [0] * RANKS)
+    hits: list[int] = field(default_factory=lambda: [0] * RANKS)
+
+    def add(self, turn: Round) -> None:
+        """Count the children of the root and of the accepted nodes."""
+        _, parents = turn.tree.lists()
+        below: dict[int, list[int]] = {}
+        for node in range(1, len(parents)):
+            below.setdefault(parents[node], []).append(node)
+        for node, chosen in zip([0, *turn.verdict.path], [*turn.verdict.path, None], strict=True):
+            for rank, child in enumerate(below.get(node, [])[:RANKS]):
+                self.tries[rank] += 1
+                self.hits[rank] += child == chosen
+
+    @property
+    def shares(self) -> list[float]:
+        """The share of visited nodes at which the child of each rank was accepted."""
+        return [h / t if t else 0.0 for h, t in zip(self.hits, self.tries, strict=True)]
+
+
+class Pair:
+    """Measurements of one pair of models on one machine, in one file.
+
+    Args:
+        target: the model whose text is written.
+        drafter: the model that drafts.
+
+    Attributes:
+        verifying: seconds of a forward of the target, by static width.
+        drafting: the same of the drafter.
+        ranks: acceptance by rank, for each way of drawing children.
+    """
+
+    def __init__(self, target: LanguageModel, drafter: LanguageModel) -> None:
+        key = f"{target.fingerprint}{drafter.fingerprint}{_machine(target.device)}"
+        name = hashlib.sha256(key.encode()).hexdigest()[:24]
+        self._path = cache_folder() / "pairs" / f"{name}.json"
+        self.ranks: dict[str, Ranks] = {}
+        kept = self._read()
+        if kept is None:
+            self.verifying, self.drafting = forward_costs(target), forward_costs(drafter)
+            self.save()
+        else:
+            self.verifying, self.drafting = kept
+
+    def save(self) -> None:
+        """Write the file; where that cannot be done, the next run measures again."""
+        record = {
+            "verifying": self.verifying,
+            "drafting": self.drafting,
+            "ranks": {draw: [one.tries, one.hits] for draw, one in self.ranks.items()},
+        }
+        new = self._path.with_suffix(f".{os.getpid()}.new")
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(json.dumps(record), encoding="utf-8")
+            new.replace(self._path)
+
+    def _read(self) -> tuple[dict[int, float], dict[int, float]] | None:
+        """Return the costs of an earlier run, its ranks taken over; None for no such file."""
+        try:
+            record = json.loads(self._path.read_text(encoding="utf-8"))
+            costs = [
+                {int(width): float(seconds) for width, seconds in record[name].items()}
+                for name in ("verifying", "drafting")
+            ]
+            for draw, (tries, hits) in record["ranks"].items():
+                if not len(tries) == len(hits) == RANKS:
+                    return None
+                self.ranks[draw] = Ranks([int(n) for n in tries], [int(n) for n in hits])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return costs[0], costs[1]
+
+
+def cache_folder() -> Path:
+    """Return where measurements are kept: ``OUTPACE_CACHE``, or ``outpace`` in the user's cache."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser()
+    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(user).expanduser() / "outpace"
+
+
+def _machine(device: torch.device) -> str:
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{what}, {torch.get_num_threads()} threads, torch {torch.__version__}"
