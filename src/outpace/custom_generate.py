@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from .cache import Session
-from .compose import make_lengths
-from .decoder import DEFAULT_LENGTH, Decoder
+from .compose import make_lengths, make_shape
+from .decoder import Decoder
 from .drafters import Drafter
+from .drafters.shape import Shape
 from .errors import InvalidArgument
 from .lengths import LengthController
 from .models import wrap
@@ -42,7 +43,9 @@ class CustomGenerate:
 
     Args:
         drafter: a registered method, a model folder or hub name, or a Drafter.
-        draft_length: a number of tokens, the name of a length controller, or one.
+        tree: have the draft model draft token trees of this shape; None is a chain.
+        draft_length: a number of tokens, the name of a length controller, or one; None is 5, or a
+            tree as its shape says.
         verifier: ``coupled``, ``rejection``, or a Verifier.
         on_round: called with every round.
         streamer: gets the tokens as they come, as transformers' streamers do (generate itself
@@ -53,13 +56,15 @@ class CustomGenerate:
         self,
         drafter: str | os.PathLike[str] | Drafter = "prompt-lookup",
         *,
-        draft_length: int | str | LengthController = DEFAULT_LENGTH,
+        tree: str | Shape | None = None,
+        draft_length: int | str | LengthController | None = None,
         verifier: str | Verifier = "coupled",
         on_round: Callable[[Round], None] | None = None,
         streamer: BaseStreamer | None = None,
     ) -> None:
         self._drafter = drafter
-        self._lengths = make_lengths(draft_length)
+        self._lengths = None if draft_length is None else make_lengths(draft_length)
+        self._shape = make_shape(tree, draft_length)
         self._verifier = verifier
         self._on_round = on_round
         self._streamer = streamer
@@ -125,6 +130,7 @@ class CustomGenerate:
             self._decoder = Decoder.from_pretrained(
                 wrap(model),
                 drafter=self._drafter,
+                tree=self._shape,
                 draft_length=self._lengths,
                 verifier=self._verifier,
                 dtype=model.dtype,

@@ -52,6 +52,7 @@ class Decoder:
 
     Raises:
         VocabularyMismatch: drafter and target number tokens differently.
+        InvalidArgument: a verifier of chains for a drafter of trees.
     """
 
     def __init__(
@@ -66,6 +67,11 @@ class Decoder:
         self.target = target
         self.drafter = NoDrafter() if drafter is None else drafter
         self.verifier = CoupledVerifier() if verifier is None else verifier
+        if self.verifier.chains_only and self.drafter.branches:
+            raise InvalidArgument(
+                f"{type(self.verifier).__name__} takes chains only, {type(self.drafter).__name__} "
+                "drafts trees: verify with coupled, rejection or sequoia"
+            )
         self.lengths = _default_lengths(self.drafter) if lengths is None else lengths
         self.clock = WallClock() if clock is None else clock
         self.drafter.attach(target)

@@ -94,7 +94,8 @@ def test_json_fields(generate: Run, folder: Path) -> None:
     assert record["request"] == {
         "target": str(folder),
         "drafter": "prompt-lookup",
-        "draft_length": "5",
+        "tree": None,
+        "draft_length": None,
         "dtype": "float32",
         "device": "cpu",
         "verifier": "coupled",
@@ -167,7 +168,7 @@ def test_every_option_reaches_the_decoder(
     ]
     ran = generate(PROMPT, *words, "--stop", "qq", "--stop", "xx", "--ignore-eos")
     assert ran.code == 0
-    expected = {**sampling, **parts, "stop": ["qq", "xx"], "ignore_eos": True}
+    expected = {**sampling, **parts, "tree": None, "stop": ["qq", "xx"], "ignore_eos": True}
     assert given == {**expected, "prompt": PROMPT, "target": str(folder)}
 
 

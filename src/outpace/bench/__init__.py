@@ -1,7 +1,7 @@
 """Measuring: methods and baselines on the same prompts, in turn, with intervals."""
 
 from .environment import environment
-from .methods import Models, Writing
+from .methods import Models, Writing, needs_drafter
 from .plan import check_methods, make_method, method_names, that_run
 from .record import Record, make_record
 from .runner import Bench, Measured, fit_prompts
@@ -21,5 +21,6 @@ __all__ = [
     "make_method",
     "make_record",
     "method_names",
+    "needs_drafter",
     "that_run",
 ]

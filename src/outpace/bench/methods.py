@@ -6,17 +6,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from .. import zoo
-from ..compose import make_drafter, make_lengths
+from ..compose import make_drafter, make_lengths, model_drafter
 from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.model import ModelDrafter
 from ..drafters.none import NoDrafter
+from ..drafters.shape import Shape, parse_shape
+from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..errors import InvalidArgument
 from ..models import LanguageModel, load
 from ..sampling import Sampler
@@ -65,6 +67,8 @@ class Sample:
         accepted: of those.
         kv_bytes: keys and values at the end, of target and drafter.
         drafter_forwards: of the draft model, where there is one.
+        drafting: seconds spent drafting, where it is known.
+        verifying: seconds of the target's forwards and the verification, likewise.
     """
 
     tokens: list[int]
@@ -77,6 +81,8 @@ class Sample:
     accepted: int
     kv_bytes: int
     drafter_forwards: int | None = None
+    drafting: float | None = None
+    verifying: float | None = None
 
     @property
     def tpot(self) -> float | None:
@@ -147,7 +153,8 @@ class Loop(Method):
         self.models = models
         self._length = draft_length
         drafter = _drafter(name.partition("@")[0], models)
-        self.decoder = Decoder(models.target, drafter, lengths=make_lengths(draft_length))
+        lengths = make_lengths(draft_length) if drafter.budget is None else None
+        self.decoder = Decoder(models.target, drafter, lengths=lengths)
         self.exact = self.decoder.exact
         self.same_text = self.exact and self.decoder.verifier.same_text
 
@@ -189,6 +196,8 @@ class Loop(Method):
             drafter_forwards=(
                 drafter.forwards - before if isinstance(drafter, ModelDrafter) else None
             ),
+            drafting=stats.drafting,
+            verifying=stats.verifying,
         )
 
     def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
@@ -202,25 +211,50 @@ class Loop(Method):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its draft length."""
-        if isinstance(self.decoder.drafter, NoDrafter):
+        """Its draft length, or the shape of its trees."""
+        drafter = self.decoder.drafter
+        if isinstance(drafter, NoDrafter):
             return {}
+        if isinstance(drafter, TreeDrafter):
+            return {"tree": asdict(drafter.shape)}
         return {"draft_length": self._length}
 
 
 def _drafter(method: str, models: Models) -> Drafter:
     if method == "plain":
         return NoDrafter()
-    if method == "draft":
+    if needs_drafter(method):
         if models.drafter is None:
-            raise InvalidArgument("method 'draft' needs a draft model: give --drafter")
-        return ModelDrafter(models.drafter)
+            raise InvalidArgument(f"method {method!r} needs a draft model: give --drafter")
+        return model_drafter(models.drafter, tree_of(method))
     settings: dict[str, Any] = {"dtype": models.target.dtype, "device": models.target.device}
     if not names_a_model(method):
         return make_drafter(method, **settings)
     if method not in models.others:
         models.others[method] = load(method, **settings)
     return ModelDrafter(models.others[method])
+
+
+def tree_of(method: str) -> Shape | None:
+    """Return the shape of ``tree`` or ``tree:SHAPE``; None for a method without trees.
+
+    Raises:
+        InvalidArgument: no such shape.
+    """
+    name, _, shape = method.partition(":")
+    if name != "tree":
+        return None
+    return parse_shape(shape or DEFAULT_SHAPE)
+
+
+def needs_drafter(method: str) -> bool:
+    """Return whether a method drafts with the model that ``--drafter`` names."""
+    return method.partition("@")[0].partition(":")[0] in {
+        "draft",
+        "tree",
+        "hf-assisted",
+        "hf-assisted-tuned",
+    }
 
 
 def names_a_model(method: str) -> bool:

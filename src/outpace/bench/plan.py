@@ -7,7 +7,7 @@ from ..decoder import DEFAULT_LENGTH
 from ..errors import InvalidArgument, UnknownName
 from ..lengths.fixed import check_length
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
-from .methods import Loop, Method, Models, names_a_model
+from .methods import Loop, Method, Models, names_a_model, tree_of
 
 BASELINES = ("hf", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
 ALIASES = {"plain": "none", "draft": "model"}
@@ -34,10 +34,11 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
         raise InvalidArgument(f"no methods: give one or more of {', '.join(method_names())}")
     for name in asked:
         method, at, length = name.partition("@")
-        if method not in method_names() and not names_a_model(method):
+        tree = tree_of(method)
+        if tree is None and method not in method_names() and not names_a_model(method):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
-        if at and (method in {"hf", "hf-assisted-tuned", "plain"} or not length):
+        if at and (tree or method in {"hf", "hf-assisted-tuned", "plain"} or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
     needed = ["hf", "plain"] if temperature else ["hf"]
     return [*(name for name in needed if name not in asked), *asked]

@@ -113,7 +113,16 @@ def _figures(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, Any]:
         "mean_acceptance_length": (
             sum(sample.emitted for sample in samples) / forwards if forwards else None
         ),
+        "draft_share": _draft_share(samples),
     }
+
+
+def _draft_share(samples: Sequence[Sample]) -> float | None:
+    """Return the share of the rounds' time that went into drafting; None where nothing was."""
+    drafting = sum(sample.drafting or 0.0 for sample in samples)
+    verifying = sum(sample.verifying or 0.0 for sample in samples)
+    drafted = any(sample.drafted for sample in samples)
+    return drafting / (drafting + verifying) if drafted and drafting else None
 
 
 def _by_prompt(done: Measured, name: str, keys: Sequence[Key]) -> list[list[float]]:

@@ -14,6 +14,7 @@ SPEED = (
     "TPOT ms",
     "acceptance rate",
     "tokens a forward",
+    "draft share",
 )
 """The head of the table of speeds."""
 TEXT = ("method", "peak MB", "growth MB", "KV MB", "same text")
@@ -38,6 +39,7 @@ def speed_rows(record: Record) -> list[tuple[str, ...]]:
             _number(result["tpot_ms"]),
             _share(result["acceptance_rate"]),
             _number(result["mean_acceptance_length"]),
+            _share(result["draft_share"]),
         )
         for result in record["results"]
     ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,8 @@ def bench(
         a_text(
             "NAMES",
             "Separated by commas: hf, hf-assisted, hf-assisted-tuned, hf-prompt-lookup, plain, "
-            "draft, prompt-lookup, ngram …; NAME@K drafts K tokens in this method alone. "
+            "draft, tree, prompt-lookup, ngram …; NAME@K drafts K tokens in this method alone, "
+            "tree:SHAPE trees of this shape. "
             f"Default: {','.join(DEFAULT_METHODS)}, as far as there is a draft model.",
         ),
     ] = None,
@@ -57,8 +59,16 @@ def bench(
     max_new_tokens: Annotated[int, a_whole("New tokens of every text; EOS is ignored.")] = 128,
     repeats: Annotated[int, a_whole("How often every prompt is continued.")] = 2,
     warmup: Annotated[int, a_whole("Prompts a method continues before anything counts.")] = 1,
+    tree: Annotated[
+        list[str] | None,
+        a_text(
+            "SHAPE",
+            "Measure trees of this shape too, as in 'pruned(depth=8, branch=3, tau=0.03)'; may be "
+            "given several times.",
+        ),
+    ] = None,
     draft_length: Annotated[
-        str, a_text("N", "Draft tokens a round, or a controller (adaptive).")
+        str, a_text("N", "Draft tokens a round, or a controller (adaptive); trees have their own.")
     ] = "5",
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
     dtype: Annotated[str, a_text("NAME", "float32, bfloat16 or float16.")] = "bfloat16",
@@ -81,10 +91,11 @@ def bench(
     pair = zoo.partner(target)
     if drafter is None and pair.startswith(zoo.PREFIX):
         drafter = pair
+    names = _split(methods) if methods else _default_methods(drafter)
     config: dict[str, Any] = {
         "target": target,
         "drafter": drafter,
-        "methods": _split(methods) if methods else _default_methods(drafter),
+        "methods": [*names, *(f"tree:{shape}" for shape in tree or ())],
         "prompts": _split(prompts or ["pg19,humaneval"]),
         "data_dir": data_dir,
         "limit": limit,
@@ -160,6 +171,7 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
         fit_prompts,
         load_prompts,
         make_method,
+        needs_drafter,
         that_run,
     )
     from ..compose import make_lengths
@@ -181,8 +193,7 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
         limit=config["limit"],
         prompt_tokens=config["prompt_tokens"],
     )
-    needs = [name for name in names if name.partition("@")[0] in {"draft", "hf-assisted"}]
-    needs += [name for name in names if name == "hf-assisted-tuned"]
+    needs = [name for name in names if needs_drafter(name)]
     if needs and config["drafter"] is None:
         raise InvalidArgument(f"method {needs[0]!r} needs a draft model: give --drafter")
     models = _load(config, bool(needs))
@@ -217,7 +228,9 @@ def _default_methods(drafter: str | None) -> list[str]:
 
 
 def _split(given: Sequence[str]) -> list[str]:
-    return [name.strip() for one in given for name in one.split(",") if name.strip()]
+    # a comma within brackets belongs to a tree's shape
+    pieces = [name for one in given for name in re.split(r",(?![^()]*\))", one)]
+    return [name.strip() for name in pieces if name.strip()]
 
 
 def _command(config: dict[str, Any]) -> str:

@@ -36,9 +36,18 @@ def generate(
         ),
     ] = "auto",
     file: Annotated[str | None, a_text("PATH", "Read the prompt from a file.")] = None,
+    tree: Annotated[
+        str | None,
+        a_text(
+            "SHAPE",
+            "The draft model drafts token trees: best_first, fixed(depth=4, branch=2), "
+            "pruned(tau=0.03) + adaptive_breadth …",
+        ),
+    ] = None,
     draft_length: Annotated[
-        str, a_text("N", "Draft tokens a round, or a controller (adaptive).")
-    ] = "5",
+        str | None,
+        a_text("N", "Draft tokens a round (5), or a controller (adaptive); a tree has its own."),
+    ] = None,
     max_new_tokens: Annotated[int, a_whole("How many tokens to write at most.")] = 128,
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
     top_k: Annotated[int | None, a_whole("Keep the N best tokens.")] = None,
@@ -54,10 +63,15 @@ def generate(
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Go on past the end token.")
     ] = False,
-    verifier: Annotated[str, a_text("NAME", "coupled or rejection.")] = "coupled",
+    verifier: Annotated[
+        str, a_text("NAME", "coupled, rejection, sequoia (trees) or block (chains).")
+    ] = "coupled",
     dtype: Annotated[str, a_text("NAME", "float32, bfloat16 or float16.")] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
+    show_trees: Annotated[
+        bool, typer.Option("--show-trees", help="Draw what each round drafted, then the text.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
     """Continue a prompt: the text the target alone would write, sooner."""
@@ -79,6 +93,7 @@ def generate(
     }
     parts: dict[str, Any] = {
         "drafter": zoo.partner(target) if drafter == "auto" else drafter,
+        "tree": tree,
         "draft_length": draft_length,
         "dtype": dtype,
         "device": device,
@@ -89,8 +104,8 @@ def generate(
     if as_json:
         request = {"target": target, **parts, **sampling, **ends, "prompt": text}
         request["device"] = str(decoder.target.device)
-        return _print_json(decoder, stream, request)
-    return _print_text(decoder, stream, color=color)
+        return _print_json(decoder, stream, request, trees=show_trees)
+    return _print_text(decoder, stream, color=color, trees=show_trees)
 
 
 def _load(
@@ -163,16 +178,23 @@ def _without_last_newline(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _print_text(decoder: "Decoder", stream: "Stream", *, color: bool) -> int:
+def _print_text(decoder: "Decoder", stream: "Stream", *, color: bool, trees: bool) -> int:
     from .screen import Screen, summary
+    from .trees import drawn, headline
 
     screen, notes = Screen(sys.stdout, color=color), Screen(sys.stderr, color=color)
     interrupted = False
     try:
         for turn in stream:
-            screen.show(turn)
+            if trees:
+                picture = drawn(turn, decoder.target.tokenizer, unicode=screen.unicode)
+                screen.console.print(headline(turn), picture, "", sep="\n")
+            else:
+                screen.show(turn)
     except KeyboardInterrupt:
         interrupted = True
+    if trees:
+        screen.write(stream.output.text)
     screen.end()
     stats = stream.output.stats
     line = summary(stats, same_text=decoder.verifier.same_text, interrupted=interrupted)
@@ -182,7 +204,9 @@ def _print_text(decoder: "Decoder", stream: "Stream", *, color: bool) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def _print_json(decoder: "Decoder", stream: "Stream", request: dict[str, Any]) -> int:
+def _print_json(
+    decoder: "Decoder", stream: "Stream", request: dict[str, Any], *, trees: bool
+) -> int:
     from ..version import __version__
     from .screen import kinds_and_pieces
 
@@ -207,6 +231,20 @@ def _print_json(decoder: "Decoder", stream: "Stream", request: dict[str, Any]) -
         "same_text": decoder.verifier.same_text,
         "interrupted": interrupted,
     }
+    if trees:
+        record["trees"] = [_tree(turn) for turn in turns]
     readable = (sys.stdout.encoding or "utf-8").lower().replace("-", "").startswith("utf")
     print(json.dumps(record, ensure_ascii=not readable))
     return INTERRUPTED if interrupted else 0
+
+
+def _tree(turn: "Round") -> dict[str, Any]:
+    tokens, parents = turn.tree.lists()
+    scores = turn.tree.scores
+    return {
+        "round": turn.index,
+        "tokens": tokens,
+        "parents": parents,
+        "scores": None if scores is None else list(scores),
+        "path": turn.verdict.path,
+    }

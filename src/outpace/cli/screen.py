@@ -32,6 +32,7 @@ class Screen:
     Attributes:
         terminal: someone looks at it.
         colored: it is a terminal with colours, and they are wanted.
+        unicode: it takes any character.
     """
 
     def __init__(self, file: IO[str], *, color: bool = True) -> None:
@@ -47,19 +48,23 @@ class Screen:
         self.colored = (
             self.terminal and not self.console.no_color and self.console.color_system is not None
         )
+        self.unicode = (getattr(file, "encoding", None) or "ascii").lower().startswith("utf")
         self._file = file
+
+    def write(self, text: str) -> None:
+        """Write a text as it is, to the byte; on a terminal, safe to be seen."""
+        self._file.write(visible(text) if self.terminal else text)
+        self._file.flush()
 
     def show(self, turn: "Round") -> None:
         """Write the text of a round."""
-        if not self.terminal:
-            self._file.write(turn.text)  # as it is, to the byte
-        elif not self.colored:
-            self._file.write(visible(turn.text))
-        else:
-            text = Text(end="")
-            for piece, kind in zip(turn.pieces, turn.kinds, strict=True):
-                text.append(visible(piece), STYLES[kind])
-            self.console.print(text, end="")
+        if not self.colored:
+            self.write(turn.text)
+            return
+        text = Text(end="")
+        for piece, kind in zip(turn.pieces, turn.kinds, strict=True):
+            text.append(visible(piece), STYLES[kind])
+        self.console.print(text, end="")
         self._file.flush()
 
     def end(self) -> None:

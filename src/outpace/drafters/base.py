@@ -16,12 +16,14 @@ class Drafter(ABC):
             tokens at the root and the accepted nodes (``Round.extras``).
         serves: the text it was started on last, kept by the loop. Streams that share a drafter
             take turns; where the turn changes, the loop starts it again with ``resume``.
+        branches: whether its trees can be more than chains.
         budget: what to give it where nobody asks for a length; None is the decoder's default.
     """
 
     exact: bool = True
     wants: frozenset[str] = frozenset()
     serves: Context | None = None
+    branches: bool = False
     budget: Budget | None = None
 
     def attach(self, target: LanguageModel) -> None:  # noqa: B027 - optional hook

@@ -19,6 +19,8 @@ from .pair import Pair
 from .sequoia import Planning
 from .shape import Shape, Steering, parse_shape
 
+DEFAULT_SHAPE = "best_first"
+
 
 class TreeDrafter(ModelDrafter):
     """Drafts a tree level by level, all nodes of a level in one forward.
@@ -34,9 +36,10 @@ class TreeDrafter(ModelDrafter):
         shape: how to grow: a :class:`Shape`, or its text.
     """
 
+    branches = True
     budget = Budget(MAX_LENGTH, MAX_LENGTH)  # the shape decides
 
-    def __init__(self, model: LanguageModel, shape: Shape | str = "best_first") -> None:
+    def __init__(self, model: LanguageModel, shape: Shape | str = DEFAULT_SHAPE) -> None:
         super().__init__(model)
         self.shape = parse_shape(shape) if isinstance(shape, str) else shape
         self._steering = Planning(self.shape) if self.shape.planned else Steering(self.shape)

@@ -16,10 +16,12 @@ class Verifier(ABC):
     Attributes:
         draws: the ways of drawing siblings this verifier can treat.
         exact: whether the emitted text has the target's own law.
+        chains_only: whether it refuses a node with several children.
         same_text: whether a seed gives the very text of plain decoding, not only its law.
     """
 
     draws: ClassVar[frozenset[Draw]]
+    chains_only: ClassVar[bool] = False
     exact: bool = True
     same_text: ClassVar[bool] = False
 

@@ -23,6 +23,7 @@ class BlockVerifier(Verifier):
     """
 
     draws: ClassVar[frozenset[Draw]] = frozenset({"iid", "deterministic"})
+    chains_only: ClassVar[bool] = True
 
     def drawing(self, greedy: bool) -> Draw:
         """Draft tokens are drawn from the drafter's law, independent of the target's noise."""
