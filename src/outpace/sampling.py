@@ -41,7 +41,21 @@ class Stream(IntEnum):
     COUPLED = 0
     ACCEPT = 1
     RESIDUAL = 2
-    DRAFT = 3  # the j-th independent draft of a node takes DRAFT + j
+    DRAFT = 3  # see draft_stream
+
+
+SIBLINGS = 64
+"""More than a node has children: a round drafts fewer tokens."""
+
+
+def draft_stream(depth: int, index: int = 0) -> int:
+    """Return the stream of the ``index``-th independent draft below a node ``depth`` levels down.
+
+    Its noise is taken at the ``t`` where the round starts, not where the draft token would stand: a
+    place can be drafted again in the next round, and by then its first draft may have had a say,
+    in block verification or through a draft length that follows how the rounds went.
+    """
+    return Stream.DRAFT + depth * SIBLINGS + index
 
 
 def _signed(value: int) -> int:
@@ -103,7 +117,7 @@ class Noise:
         return (bits + 0.5) * 2.0**-32
 
     def accept(self, probability: float, t: int, index: int = 0) -> bool:
-        """Return True with this probability: the accept test for draft ``index`` at ``t``."""
+        """Return True with this probability; no test of a text shares both ``t`` and ``index``."""
         return self.uniform(t, index, Stream.ACCEPT) < probability
 
     def draw(self, probabilities: Tensor, t: int) -> int:
@@ -323,6 +337,10 @@ class Sampler:
         """Return the noise ``[V]`` of one place in the text."""
         return self._gumbel([t], like, stream)[0]
 
+    def draft_gumbel(self, depth: int, like: Tensor, index: int = 0) -> Tensor:
+        """Return the noise ``[V]`` that draws children ``depth`` levels down: this round's own."""
+        return self.gumbel(len(self.context), like, draft_stream(depth, index))
+
     def probabilities(self, logits: Tensor, path: Sequence[int | Tensor] = ()) -> Tensor:
         """Return the law after ``path``, float64 ``[V]``; greedy puts all on the best token."""
         scores = self.scores(logits, path)
@@ -341,8 +359,7 @@ class Sampler:
             The token, 0-d, and the log-probabilities ``[V]`` it was drawn from.
         """
         log_q = torch.log_softmax(self.scores(logits, path), dim=-1)
-        t = len(self.context) + len(path)
-        noise = self._gumbel([t], log_q, Stream.DRAFT + index)[0]
+        noise = self.draft_gumbel(len(path), log_q, index)
         return torch.argmax(log_q + noise), log_q
 
     def _gumbel(self, ts: Sequence[int], like: Tensor, stream: int) -> Tensor:
@@ -417,10 +434,11 @@ class Drawing:
         rows = fit(logits, self.vocabulary)
         scores = self.sampler.scores_of(rows, paths)
         count = min(count, scores.shape[-1])
-        t = len(self.sampler.context) + len(paths[0])
+        depth = len(paths[0])
         log_q = None
         if self.kind == "deterministic" or self.kind == "coupled":
             if self.kind == "coupled" and not self.sampler.greedy:
+                t = len(self.sampler.context) + depth
                 scores = scores + self.sampler.gumbel(t, scores, Stream.COUPLED)
             sure = torch.log_softmax(scores, dim=-1)
             values, tokens = torch.topk(sure, count, dim=-1)
@@ -428,11 +446,11 @@ class Drawing:
         log_q = torch.log_softmax(scores, dim=-1)
         if self.kind == "without_replacement":
             # the best of log q + Gumbel noise, best first, are draws without replacement
-            noise = self.sampler.gumbel(t, log_q, Stream.DRAFT)
+            noise = self.sampler.draft_gumbel(depth, log_q)
             tokens = torch.topk(log_q + noise, count, dim=-1).indices
         else:
             drawn = [
-                torch.argmax(log_q + self.sampler.gumbel(t, log_q, Stream.DRAFT + j), dim=-1)
+                torch.argmax(log_q + self.sampler.draft_gumbel(depth, log_q, j), dim=-1)
                 for j in range(count)
             ]
             tokens = torch.stack(drawn, dim=-1)

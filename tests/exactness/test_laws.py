@@ -404,6 +404,27 @@ def test_noise_used_twice_is_seen_in_the_enumeration():
         law_is_off(TwoPurposes(), drawn_trees(ToyLaw(4, seed=8)))
 
 
+class TestsByPlace(BlockVerifier):
+    """The mistake: a prefix is tested by its place in the text, which the next round tests too."""
+
+    def verify(self, tree, logits, sampler):
+        class ByPlace(EnumeratedNoise):
+            def __init__(self, inner):
+                self.fork, self.once, self.draw = inner.fork, inner.once, inner.draw
+
+            def accept(self, probability, t, index=0):
+                return super().accept(probability, t + index - 1)
+
+        noise = ByPlace(sampler.noise)
+        return super().verify(tree, logits, Sampler(sampler.context, [], greedy=False, noise=noise))
+
+
+def test_noise_that_two_rounds_share_is_seen():
+    assert law_is_off(TestsByPlace(), drawn_trees(ToyLaw(4, seed=8))) < EXACT  # round by round
+    with pytest.raises(ContractBroken, match="used twice"):
+        check_verifier(TestsByPlace)
+
+
 P, Q = torch.tensor([0.1, 0.6, 0.3]), torch.tensor([0.5, 0.45, 0.05])
 
 

@@ -22,7 +22,9 @@ from .laws import (
     drawn_trees,
     emitted_law,
     enumerate_noise,
+    target_law,
     total_variation,
+    written_law,
 )
 from .trees import ContractBroken
 
@@ -42,6 +44,8 @@ __all__ = [
     "drawn_trees",
     "emitted_law",
     "enumerate_noise",
+    "target_law",
     "tiny_model",
     "total_variation",
+    "written_law",
 ]

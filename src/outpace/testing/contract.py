@@ -19,7 +19,14 @@ from ..models.tiny import tiny_model
 from ..sampling import Noise, Sampler
 from ..types import Budget, Context, Draw, TokenTree
 from ..verifiers import Verifier
-from .laws import ToyLaw, drawn_trees, emitted_law, total_variation
+from .laws import (
+    ToyLaw,
+    drawn_trees,
+    emitted_law,
+    target_law,
+    total_variation,
+    written_law,
+)
 from .trees import need, random_tree, walks
 
 PROMPTS = (
@@ -181,7 +188,8 @@ def check_verifier(make: Callable[[], Verifier]) -> None:
 
     One that promises the same text must emit plain decoding's tokens for any tree, under injected
     noise. One that promises the law is enumerated exactly over chains, and over trees if it
-    takes them, drawn from another law: total variation below 1e-6.
+    takes them, drawn from another law: total variation below 1e-6. Over several rounds no noise
+    may serve twice.
 
     Raises:
         ContractBroken: naming the rule.
@@ -208,6 +216,23 @@ def check_verifier(make: Callable[[], Verifier]) -> None:
             continue
         off = total_variation(got, own)
         need(off < 1e-6, f"a tree drawn as {draw!r}: the law is off by {off:.2g}")
+    _check_rounds(verifier)
+
+
+def _check_rounds(verifier: Verifier) -> None:
+    """Check texts of several rounds with one noise for all of them."""
+    target, steps = ToyLaw(2, seed=6), 4
+
+    def write(noise: Noise) -> Sequence[int]:
+        text = [0]
+        while len(text) <= steps:
+            tree = TokenTree.chain(text[-1], [len(text) % 2, 1, 0])
+            sampler = Sampler(Context(text), [], greedy=False, noise=noise)
+            text += verifier.verify(tree, target.at(tree, text), sampler).tokens
+        return text[1 : steps + 1]
+
+    off = total_variation(written_law(write), target_law(target, steps))
+    need(off < 1e-6, f"over several rounds: the law is off by {off:.2g}")
 
 
 def _check_same_text(verifier: Verifier) -> None:

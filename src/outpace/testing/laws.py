@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -62,30 +62,34 @@ class EnumeratedNoise(Noise):
 
     def accept(self, probability: float, t: int, index: int = 0) -> bool:
         """Fork into yes and no."""
-        self._once("accept", t, index)
+        self.once("accept", t, index)
         yes = min(1.0, probability)
-        return self._fork([1.0 - yes, yes]) == 1
+        return self.fork([1.0 - yes, yes]) == 1
 
     def draw(self, probabilities: Tensor, t: int) -> int:
         """Fork into every token."""
-        self._once("draw", t, 0)
+        self.once("draw", t, 0)
         weights = probabilities.to(torch.float64)
-        return self._fork((weights / weights.sum()).tolist())
+        return self.fork((weights / weights.sum()).tolist())
 
     def gumbel(self, ts: Sequence[int], size: int, device: torch.device, stream: int) -> Tensor:
         """Continuous noise has no forks."""
         raise ContractBroken("a law is enumerated through accept() and draw() alone")
 
-    def _once(self, purpose: str, t: int, index: int) -> None:
-        need((purpose, t, index) not in self._used, f"noise ({purpose}, {t}, {index}) used twice")
-        self._used.add((purpose, t, index))
-
-    def _fork(self, weights: Sequence[float]) -> int:
+    def fork(self, weights: Sequence[float]) -> int:
+        """Return one place of ``weights``, each in its own run; what has no weight is left out."""
+        ways = [place for place, weight in enumerate(weights) if weight > 0]
+        need(bool(ways), "every way this noise can fall has probability 0")
         place = len(self.forks)
-        taken = self._script[place] if place < len(self._script) else 0
-        self.forks.append(len(weights))
+        taken = ways[self._script[place] if place < len(self._script) else 0]
+        self.forks.append(len(ways))
         self.probability *= weights[taken]
         return taken
+
+    def once(self, purpose: str, t: int, index: int) -> None:
+        """Note that this noise is used; no noise serves two purposes."""
+        need((purpose, t, index) not in self._used, f"noise ({purpose}, {t}, {index}) used twice")
+        self._used.add((purpose, t, index))
 
 
 def enumerate_noise(run: Callable[[Noise], T]) -> Iterator[tuple[T, float]]:
@@ -94,8 +98,7 @@ def enumerate_noise(run: Callable[[Noise], T]) -> Iterator[tuple[T, float]]:
     while script is not None:
         noise = EnumeratedNoise(script)
         result = run(noise)
-        if noise.probability > 0:
-            yield result, noise.probability
+        yield result, noise.probability
         taken = [*script, *[0] * (len(noise.forks) - len(script))]
         script = None
         for place in reversed(range(len(taken))):
@@ -109,7 +112,13 @@ Propose = Callable[[Sequence[int], int], Iterator[tuple[TokenTree, float]]]
 
 
 def emitted_law(
-    verifier: Verifier, target: ToyLaw, propose: Propose, *, steps: int, depth: int
+    verifier: Verifier,
+    target: ToyLaw,
+    propose: Propose,
+    *,
+    steps: int,
+    depth: int,
+    processors: Sequence[Any] = (),
 ) -> tuple[Law, Law]:
     """Return the law of the first ``steps`` tokens under a verifier, and the target's own.
 
@@ -119,11 +128,12 @@ def emitted_law(
         propose: from the text and a depth to every tree the drafter may draw, with probabilities.
         steps: how many tokens.
         depth: how deep to draft.
+        processors: of the target's law.
     """
     root = [0]
 
     def sampler(text: Sequence[int], noise: Noise) -> Sampler:
-        return Sampler(Context(text), [], greedy=False, noise=noise)
+        return Sampler(Context(text), processors, greedy=False, noise=noise)
 
     emitted: Law = {}
     pending: Law = {(): 1.0}
@@ -140,15 +150,27 @@ def emitted_law(
                 longer = (*written, *verdict.tokens)[:steps]
                 law = emitted if len(longer) == steps else pending
                 law[longer] = law.get(longer, 0.0) + weight * chance * fall
+    return emitted, target_law(target, steps, processors)
+
+
+def target_law(target: ToyLaw, steps: int, processors: Sequence[Any] = ()) -> Law:
+    """Return the law of the first ``steps`` tokens after the root 0 in plain decoding."""
     own: Law = {}
     for whole in itertools.product(range(target.vocabulary), repeat=steps):
         own[whole] = 1.0
         for place, token in enumerate(whole):
-            before = [*root, *whole[:place]]
-            own[whole] *= float(
-                sampler(before, Noise(0)).probabilities(target.logits(before))[token]
-            )
-    return emitted, own
+            before = [0, *whole[:place]]
+            sampler = Sampler(Context(before), processors, greedy=False, noise=Noise(0))
+            own[whole] *= float(sampler.probabilities(target.logits(before))[token])
+    return own
+
+
+def written_law(write: Callable[[Noise], Sequence[int]]) -> Law:
+    """Return the law of what ``write`` writes, in as many rounds as it takes, with one noise."""
+    law: Law = {}
+    for text, fall in enumerate_noise(write):
+        law[tuple(text)] = law.get(tuple(text), 0.0) + fall
+    return law
 
 
 def total_variation(one: Law, two: Law) -> float:

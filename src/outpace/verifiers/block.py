@@ -52,7 +52,9 @@ class BlockVerifier(Verifier):
                 total = float(rest.sum())
                 passes = total / (total + (1.0 - weight)) if total > 0 else 0.0
                 weight = min(1.0, weight * float(p[x] / q[x]))
-            if done == 0 or sampler.noise.accept(passes, start + done - 1):
+            # all tests of a round are taken where it starts: those past what it accepts must not
+            # be the next round's too
+            if done == 0 or sampler.noise.accept(passes, start, done):
                 length = done
                 # nothing is left where p equals q: a longer prefix passes, but for rounding
                 left = rest if float(rest.sum()) > 0 else p
