@@ -1,9 +1,9 @@
 """Trees against chains, and the parts of a shape one by one: python benchmarks/trees.py [--quick]
 
-Writes docs/results/trees.{md,json}: the embedded pair on texts that do not repeat themselves, greedy
-and at temperature 0.8. Three questions: how many tokens a forward of the target writes with a tree
-of 32 nodes and with the best chain, which of them is faster here, and what each part of the
-reference's shapes adds.
+Writes docs/results/trees.{md,json}: the embedded pair on texts that do not repeat themselves,
+greedy and at temperature 0.8. Three questions: how many tokens a forward of the target writes with
+a tree of 32 nodes and with the best chain, which of them is faster here, and what each part of a
+shape adds (fixed, then breadth, depth and history that adapt).
 """
 
 import argparse
@@ -109,9 +109,10 @@ def page(records: dict[float, Record], prompts: int) -> str:
         f"{sum(text['workload'] == name for text in texts)} of {name}" for name in SETS
     )
     lines += [
-        f"zoo:target with zoo:large, bfloat16, {prompts} prompts ({sets}) whose greedy text repeats "
-        f"less than {LOOPING:.0%} of its 8-grams, {NEW_TOKENS} new tokens each, all methods in turn "
-        f"in one process for each temperature. Intervals are 95 %, bootstrapped over prompts. "
+        f"zoo:target with zoo:large, bfloat16, {prompts} prompts ({sets}) whose greedy text "
+        f"repeats less than {LOOPING:.0%} of its 8-grams, {NEW_TOKENS} new tokens each, all "
+        "methods in turn in one process for each temperature. Draft share: of the time of a "
+        "round. Intervals are 95 %, bootstrapped over prompts. "
         f"{where['cpu']['name']}, {where['threads']} threads, torch {where['versions']['torch']}, "
         f"transformers {where['versions']['transformers']}. Made by `python benchmarks/trees.py`.",
     ]
@@ -146,16 +147,17 @@ def _gain(record: Record) -> str:
     more = _ratio(longest, full, "forwards")
     faster = _ratio(quickest, best, "seconds")
     return (
-        f"The tree of 32 nodes (`{full['method']}`) writes {more} × as many tokens a forward as the "
-        f"chain that writes most (`{longest['method']}`). The fastest tree (`{best['method']}`) "
-        f"runs at {faster} × the speed of the fastest chain (`{quickest['method']}`)."
+        f"The tree of 32 nodes (`{full['method']}`) writes {more} × as many tokens a forward as "
+        f"the chain that writes most (`{longest['method']}`). The fastest tree "
+        f"(`{best['method']}`) runs at {faster} × the speed of the fastest chain "
+        f"(`{quickest['method']}`)."
     )
 
 
 def _ablation(record: Record) -> list[str]:
     lines = [
-        "| shape | tokens a forward | × fixed | tokens/s × fixed | × the step before | draft tokens "
-        "a round |",
+        "| shape | tokens a forward | × fixed | tokens/s × fixed | × the step before | "
+        "draft tokens a round |",
         "|" + " --- |" * 6,
     ]
     first = before = _result(record, f"tree:{STEPS['fixed']}")
