@@ -287,6 +287,7 @@ class Sampler:
         self.greedy = greedy
         self.noise = noise
         self._processors = processors
+        self._rows: dict[int, Tensor] = {}
 
     @property
     def is_argmax(self) -> bool:
@@ -295,14 +296,9 @@ class Sampler:
 
     def scores(self, logits: Tensor, path: Sequence[int | Tensor] = ()) -> Tensor:
         """Return the processed float32 scores ``[V]`` of ``logits [V]`` after ``path``."""
-        scores = logits.to(torch.float32)
-        if self._processors:
-            ids = self.context.ids(path)
-            scores = scores[None, :]
-            for processor in self._processors:
-                scores = processor(ids, scores)
-            scores = scores[0]
-        return scores
+        if not self._processors:
+            return logits.to(torch.float32)
+        return self._process(logits[None], [path])[0]
 
     def choose(self, logits: Tensor, path: Sequence[int | Tensor] = ()) -> Tensor:
         """Return the coupled choice after ``path`` as a 0-d tensor on the logits' device."""
@@ -327,11 +323,32 @@ class Sampler:
         return torch.argmax(scores, dim=-1)
 
     def scores_of(self, logits: Tensor, paths: Sequence[Sequence[int | Tensor]]) -> Tensor:
-        """Return the processed float32 scores ``[n, V]`` of rows, each after its own path."""
+        """Return the processed float32 scores ``[n, V]`` of rows, each after its own path.
+
+        Rows whose paths are of one length go through the processors together.
+        """
         if not self._processors:
             return logits.to(torch.float32)
-        pairs = zip(logits, paths, strict=True)
-        return torch.stack([self.scores(row, path) for row, path in pairs])
+        rows: dict[int, list[int]] = {}
+        for row, path in enumerate(paths):
+            rows.setdefault(len(path), []).append(row)
+        done = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
+        for alike in rows.values():
+            done[alike] = self._process(logits[alike], [paths[row] for row in alike])
+        return done
+
+    def _process(self, logits: Tensor, paths: Sequence[Sequence[int | Tensor]]) -> Tensor:
+        """Return scores ``[n, V]`` of rows whose paths are of one length."""
+        ids = self.context.ids(paths[0])
+        if len(paths) > 1:  # a copy: each row has an end of its own
+            ids = ids.expand(len(paths), -1).clone()
+            for row, path in enumerate(paths[1:], start=1):
+                for place, token in enumerate(path, start=len(self.context)):
+                    ids[row, place] = token
+        scores = logits.to(torch.float32)
+        for processor in self._processors:
+            scores = processor(ids, scores)
+        return scores
 
     def gumbel(self, t: int, like: Tensor, stream: int) -> Tensor:
         """Return the noise ``[V]`` of one place in the text."""
@@ -363,7 +380,18 @@ class Sampler:
         return torch.argmax(log_q + noise), log_q
 
     def _gumbel(self, ts: Sequence[int], like: Tensor, stream: int) -> Tensor:
-        return self.noise.gumbel(ts, like.shape[-1], like.device, stream)
+        size = like.shape[-1]
+        if stream != Stream.COUPLED or len(ts) > 1:
+            return self.noise.gumbel(ts, size, like.device, stream)
+        # drafter and target share this noise, round after round until the place is decided
+        (t,) = ts
+        row = self._rows.get(t)
+        if row is None or row.shape[-1] != size or row.device != like.device:
+            row = self.noise.gumbel(ts, size, like.device, stream)
+            decided = len(self.context)
+            self._rows = {place: kept for place, kept in self._rows.items() if place >= decided}
+            self._rows[t] = row
+        return row
 
 
 def _paths(tree: TokenTree) -> list[list[int | Tensor]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from outpace.drafters.model import ModelDrafter
+from outpace.drafters.shape import Shape
 from outpace.drafters.tree import TreeDrafter
 from outpace.errors import DrawRefused
 from outpace.models.tiny import tiny_model
@@ -147,6 +148,13 @@ def orders(law: Sequence[float], count: int) -> dict[tuple[int, ...], float]:
     return falls
 
 
+def went(accepted, depth):
+    """Return a round whose tree, a chain, had so many of its levels accepted."""
+    verdict = Verdict(list(range(1, accepted + 1)), [0] * (accepted + 1), [])
+    tree = TokenTree.chain(0, [0] * depth)
+    return Round(1, tree, verdict, (), (), (), Times(0, 0, 0, 0))
+
+
 class TreeLaw:
     """Every tree the drafter draws after a text, with its probability: what laws are fed with.
 
@@ -180,7 +188,7 @@ class TreeLaw:
     ) -> None:
         self.drafter = toy(TreeDrafter(MODEL, shape), law or ToyLaw(3, seed=8))
         for accepted, depth in shares:
-            self.drafter._steering.observe(accepted, depth)
+            self.drafter._steering.observe(went(accepted, depth))
         self._draw, self._processors, self._drawing = draw, processors, drawing
         self._change, self._apart, self._budget = change, apart, budget
         self.sizes: set[int] = set()
@@ -290,12 +298,20 @@ def test_three_levels_and_a_budget_keep_the_law(verifier):
 
 
 @VERIFIERS
+def test_a_planned_tree_keeps_the_law(verifier):
+    shape = Shape(depth=2, template=((1, 2), (3,), (4, 5), (), (), ()))
+    trees = TreeLaw(shape, verifier.siblings)
+    assert law_is_off(verifier, trees) < EXACT
+    assert trees.sizes == {5}
+
+
+@VERIFIERS
 @pytest.mark.parametrize("notch", [-2, -1, 0, 1, 2])
 def test_history_keeps_the_law_at_every_notch(notch, verifier):
     shape = "pruned(depth=3, branch=2, tau=0.3, nodes=5) + history(window=1, step=0.1)"
     share = (2 if notch > 0 else 0, 2)
     trees = TreeLaw(shape, verifier.siblings, shares=[share] * abs(notch))
-    assert trees.drafter._steering.shape.depth == 3 + notch
+    assert trees.drafter._steering.shape_for("iid").depth == 3 + notch
     assert law_is_off(verifier, trees, depth=3) < EXACT
 
 
