@@ -332,6 +332,8 @@ class Sampler:
         rows: dict[int, list[int]] = {}
         for row, path in enumerate(paths):
             rows.setdefault(len(path), []).append(row)
+        if len(rows) == 1:
+            return self._process(logits, paths)
         done = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
         for alike in rows.values():
             done[alike] = self._process(logits[alike], [paths[row] for row in alike])

@@ -83,6 +83,10 @@ def test_costs_decide_how_large_the_tree_is():
     assert max(map(len, shallow)) > 2  # broad is free where deep is dear
 
 
+def test_where_nothing_stands_one_token_is_drafted():
+    assert best_tree([0.0, 0.0], {1: 1.0, 2: 1.0}, {1: 1.0}, 15, 4) == ((1,), ())
+
+
 def _depth(tree):
     depths = [0] * len(tree)
     for node, children in enumerate(tree):

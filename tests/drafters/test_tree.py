@@ -25,6 +25,8 @@ STACKS = [
     "fixed + history(window=3)",
     "pruned + adaptive_breadth + dynamic_depth + history(window=2)",
     "best_first(nodes=24, depth=5, width=4)",
+    "best_first(nodes=24, width=4) + pruned(tau=0.02, depth=5) + history(window=2)",
+    "sequoia(nodes=15, depth=4)",
 ]
 SETTINGS = [
     {},

@@ -86,8 +86,11 @@ def best_tree(
         depth: levels at most.
 
     Returns:
-        The children of each node, numbered level by level; node 0 is the root.
+        The children of each node, numbered level by level; node 0 is the root. There is one at
+        least, even if none was ever accepted: what is not drafted cannot be learnt about.
     """
+    if not any(shares):
+        return ((1,), ())
     table = _Table(shares, nodes, depth)
     sizes = {width - 1 for width in verifying if 1 < width <= nodes} | {nodes}
     trees = [table.tree(size, levels) for size in sorted(sizes) for levels in range(1, depth + 1)]
