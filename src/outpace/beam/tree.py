@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -60,3 +61,12 @@ class BeamTree:
                 found.add(node)
                 node = self.parents[node]
         return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        return {
+            "tokens": self.tokens,
+            "parents": self.parents,
+            "log_probs": self.log_probs,
+            "finished": [[node, score] for node, score in self.finished.items()],
+        }

@@ -51,15 +51,18 @@ class Screen:
 
     def show(self, turn: "Round") -> None:
         """Write the text of a round."""
-        if not self.terminal:
-            self._file.write(turn.text)  # as it is, to the byte
-        elif not self.colored:
-            self._file.write(visible(turn.text))
-        else:
-            text = Text(end="")
-            for piece, kind in zip(turn.pieces, turn.kinds, strict=True):
-                text.append(visible(piece), STYLES[kind])
-            self.console.print(text, end="")
+        if not self.colored:
+            self.write(turn.text)
+            return
+        text = Text(end="")
+        for piece, kind in zip(turn.pieces, turn.kinds, strict=True):
+            text.append(visible(piece), STYLES[kind])
+        self.console.print(text, end="")
+        self._file.flush()
+
+    def write(self, text: str) -> None:
+        """Write a text without colours: to a file as it is, to the byte."""
+        self._file.write(visible(text) if self.terminal else text)
         self._file.flush()
 
     def end(self) -> None:
