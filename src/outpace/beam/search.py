@@ -189,16 +189,24 @@ class BeamSearch:
         )
         return kept
 
-    def _offered(self, logits: Tensor) -> list[tuple[float, int, int]]:
-        """Return the best continuations of all beams: log-probability, beam, token."""
-        sampler, rules, ends = self._request.sampler, self.rules, self._ends
+    def totals(self, logits: Tensor) -> Tensor:
+        """Return the log-probabilities ``[n, V]`` of all continuations of the living beams."""
+        sampler = self._request.sampler
         paths = [[self.tree.tokens[node] for node in beam.path] for beam in self._living]
-        if rules.num_beams == 1:  # greedy decoding, where processors see the logits
+        if self.rules.num_beams == 1:  # greedy decoding, where processors see the logits
             law = torch.log_softmax(sampler.scores_of(logits, paths), dim=-1)
         else:
             law = sampler.scores_of(torch.log_softmax(logits.to(torch.float32), dim=-1), paths)
         so_far = torch.tensor([beam.log_prob for beam in self._living], dtype=torch.float32)
-        scores = law + so_far.to(law.device)[:, None]
+        return law + so_far.to(law.device)[:, None]
+
+    def texts(self) -> list[list[int]]:
+        """Return the new tokens of the living beams."""
+        return [self.tree.text(self._node(beam)) for beam in self._living]
+
+    def _offered(self, logits: Tensor) -> list[tuple[float, int, int]]:
+        """Return the best continuations of all beams: log-probability, beam, token."""
+        rules, ends, scores = self.rules, self._ends, self.totals(logits)
         width = scores.shape[-1]
         tokens = torch.arange(width, device=scores.device).expand_as(scores)
         if rules.top_k is not None and rules.top_k < width:
