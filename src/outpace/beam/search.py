@@ -80,11 +80,13 @@ class _Beam:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finished:
+class _Found:
+    """A text: finished, or the beam it is so far."""
+
     node: int
     log_prob: float
     score: float
-    end: str
+    end: str | None
 
 
 class BeamSearch:
@@ -107,7 +109,7 @@ class BeamSearch:
         self._request, self._clock = request, clock
         self._ends = ends
         self._living = [_Beam((), 0.0, ends.fork() if ends.stop else None)]
-        self._finished: list[_Finished] = []
+        self._finished: list[_Found] = []
         self._shared: list[int] = []  # nodes all beams go through: committed
         self._computed: list[int] = []  # nodes of the session's round, in its order
         self._steps = self._run()
@@ -121,22 +123,31 @@ class BeamSearch:
     @property
     def output(self) -> BeamOutput:
         """The texts found so far, best first: of a search that is not over also unfinished ones."""
-        found: list[tuple[float, float, str | None, int]] = [
-            (one.score, one.log_prob, one.end, one.node) for one in self._finished
-        ]
-        if not (self.stats.over and found):
-            found += [
-                (self.rules.score(beam.log_prob, self.stats.steps), beam.log_prob, None, node)
-                for beam in self._living
-                if (node := self._node(beam))
-            ]
-        found.sort(key=lambda one: -one[0])
         texts = [
-            Hypothesis(self._text(node), self.tree.text(node), score, log_prob, end, node)
-            for score, log_prob, end, node in found[: self.rules.num_return_sequences]
+            Hypothesis(
+                self._text(one.node),
+                self.tree.text(one.node),
+                one.score,
+                one.log_prob,
+                one.end,
+                one.node,
+            )
+            for one in self._found()[: self.rules.num_return_sequences]
         ]
         count = len(texts[0].tokens) if texts else 0
         return BeamOutput(texts, replace(self.stats, new_tokens=count), self.tree)
+
+    def _found(self) -> list[_Found]:
+        """Return what there is to return, best first."""
+        found = list(self._finished)
+        if not (self.stats.over and found):
+            length = self.stats.steps
+            found += [
+                _Found(node, beam.log_prob, self.rules.score(beam.log_prob, length), None)
+                for beam in self._living
+                if (node := self._node(beam))
+            ]
+        return sorted(found, key=lambda one: -one.score)
 
     def _run(self) -> Iterator[BeamStep]:
         session, context, stats = self._request.session, self._request.context, self.stats
@@ -165,7 +176,7 @@ class BeamSearch:
         """Make every beam one token longer, given ``logits [n, V]``; return where texts ended."""
         rules, length = self.rules, self.stats.steps + 1
         grown: list[_Beam] = []
-        ended: list[_Finished] = []
+        ended: list[_Found] = []
         for rank, (log_prob, place, token) in enumerate(self._offered(logits)):
             beam = self._living[place]
             ends, end = self._end(beam, token, length)
@@ -175,7 +186,7 @@ class BeamSearch:
             elif end is not None and rank < rules.num_beams:
                 # one that ends is a text only where it would have been a beam
                 node = self.tree.add(self._node(beam), token, log_prob)
-                ended.append(_Finished(node, log_prob, rules.score(log_prob, length), end))
+                ended.append(_Found(node, log_prob, rules.score(log_prob, length), end))
         best = sorted([*self._finished, *ended], key=lambda one: -one.score)[: rules.num_beams]
         kept = tuple(one.node for one in best if one in ended)
         self.tree.finished.update((one.node, one.score) for one in ended if one.node in kept)
@@ -282,8 +293,8 @@ class BeamSearch:
     def _keep_best(self) -> None:
         """Hold the prompt and as much of the best text as is computed and not dropped."""
         session, context = self._request.session, self._request.context
-        best = self.output.hypotheses
-        path = self.tree.path(best[0].node) if best else []
+        found = self._found()
+        path = self.tree.path(found[0].node) if found else []
         pairs = enumerate(zip(path, self._shared, strict=False))
         same = next((n for n, (one, other) in pairs if one != other), len(self._shared))
         if same < len(self._shared) or not session.nodes:

@@ -5,7 +5,8 @@ are known, so the time to the first one is the whole time.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,9 +90,11 @@ class Beam(Method):
         self.models = models
         self.decoder = Decoder(models.target)
 
-    def ready(self) -> Any:
+    @contextmanager
+    def ready(self) -> Iterator[None]:
         """Hand the model to the loop."""
-        return self.models.target.attached()
+        with self.models.target.attached():
+            yield
 
     def write(self, prompt: BenchPrompt, writing: Writing) -> Sample:
         """Write one text."""

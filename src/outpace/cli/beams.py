@@ -1,6 +1,5 @@
 """``outpace generate --beams``: the best text of a beam search, and its beams as a tree."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
 from .interrupt import INTERRUPTED
-from .text import visible
+from .text import print_json, visible
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -116,8 +115,7 @@ def search_as_json(
     }
     if show:
         record["tree"] = output.tree.as_dict()
-    readable = (sys.stdout.encoding or "utf-8").lower().replace("-", "").startswith("utf")
-    print(json.dumps(record, ensure_ascii=not readable))
+    print_json(record)
     return INTERRUPTED if interrupted else 0
 
 

@@ -1,6 +1,5 @@
 """``outpace generate``: write a text, streaming, in colour, or as JSON."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from ..errors import PromptError
 from .beams import beam_settings, check_beams, search, search_as_json
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
+from .text import print_json
 
 if TYPE_CHECKING:
     from ..decoder import Decoder, Stream
@@ -258,6 +258,5 @@ def _print_json(decoder: "Decoder", stream: "Stream", request: dict[str, Any]) -
         "same_text": decoder.verifier.same_text,
         "interrupted": interrupted,
     }
-    readable = (sys.stdout.encoding or "utf-8").lower().replace("-", "").startswith("utf")
-    print(json.dumps(record, ensure_ascii=not readable))
+    print_json(record)
     return INTERRUPTED if interrupted else 0
