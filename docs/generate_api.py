@@ -26,11 +26,13 @@ BEFORE = (
     "outpace.types",
     "outpace.decoder",
     "outpace.request",
+    "outpace.beam",
 )
 AFTER = (
     "outpace.bench.workloads",
     "outpace.bench.methods",
     "outpace.bench.baselines",
+    "outpace.bench.beam",
     "outpace.bench.plan",
     "outpace.bench.runner",
     "outpace.bench.metrics",

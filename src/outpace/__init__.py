@@ -7,6 +7,8 @@ from . import zoo
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .beam import BeamOutput as BeamOutput
+    from .beam import BeamSearch as BeamSearch
     from .custom_generate import CustomGenerate as CustomGenerate
     from .decoder import Decoder as Decoder
     from .decoder import Stream as Stream
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 # Loaded on first use: `outpace --help` and `import outpace` must not wait for torch.
 _HOMES = {
+    "BeamOutput": "beam",
+    "BeamSearch": "beam",
     "Budget": "types",
     "Context": "types",
     "CustomGenerate": "custom_generate",
@@ -41,6 +45,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "BeamOutput",
+    "BeamSearch",
     "Budget",
     "Context",
     "CustomGenerate",

@@ -9,7 +9,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from . import zoo
+from . import beam, zoo
+from .beam import BeamOutput, BeamSearch, BeamSettings
 from .cache import Session
 from .clock import Clock, WallClock
 from .compose import (
@@ -173,6 +174,35 @@ class Decoder:
         began = self.clock.read()
         request = prepare(self.target, prompt, began=began, exact=self.exact, **settings)
         return Stream(request, self.run(request))
+
+    def beam_search(self, prompt: Prompt, **settings: Unpack[BeamSettings]) -> BeamOutput:
+        """Find the most probable texts, which is another aim than :meth:`generate` has.
+
+        The drafter and the verifier have no part in it: the beams are the tree.
+
+        Args:
+            prompt: text, or token ids.
+            settings: see :class:`BeamSettings`.
+
+        Raises:
+            OutpaceError: a value or prompt that cannot be used.
+        """
+        search = self.beams(prompt, **settings)
+        for _ in search:
+            pass
+        return search.output
+
+    def beams(self, prompt: Prompt, **settings: Unpack[BeamSettings]) -> BeamSearch:
+        """Search step by step: iterate over the steps; ``.output`` is what there is.
+
+        Args:
+            prompt: text, or token ids.
+            settings: see :class:`BeamSettings`.
+
+        Raises:
+            OutpaceError: a value or prompt that cannot be used (at once, not at the first step).
+        """
+        return beam.begin(self.target, prompt, self.clock, **settings)
 
     def run(self, request: Request) -> Iterator[Round]:
         """The loop itself, over a prepared request: yield its rounds."""

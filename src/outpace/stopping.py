@@ -1,7 +1,8 @@
 """Where a text ends, exact at any place inside an accepted run, and the text of its tokens."""
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -55,6 +56,12 @@ class TextStream:
         if seen.endswith("\N{REPLACEMENT CHARACTER}") and len(self._window) < self._LIMIT:
             return ""
         return self._release(seen)
+
+    def fork(self) -> "TextStream":
+        """Return a copy that takes other tokens from here on."""
+        forked = copy.copy(self)
+        forked._window = list(self._window)
+        return forked
 
     def flush(self) -> str:
         """Return what is left when no more tokens come: marks for an unfinished character."""
@@ -124,7 +131,7 @@ class Stopping:
         Text that may be the beginning of a stop string is held back until it is known.
         """
         self.written += 1
-        end = self._end_at(token)
+        end = self.end_at(token, self.written)
         piece = ""
         if self.stream is not None:
             piece = self.stream.push(token) + (self.stream.flush() if end else "")
@@ -138,16 +145,21 @@ class Stopping:
         self.text += shown
         return shown, end
 
-    def _end_at(self, token: int) -> str | None:
+    def end_at(self, token: int, written: int) -> str | None:
+        """Return why a text of ``written`` new tokens ends with this one, stop strings apart."""
         if token in self.eos:
             return "eos"
         if token in self.stop_ids:
             return "stop"
-        if self.written >= self.max_new_tokens:
+        if written >= self.max_new_tokens:
             return "length"
-        if self.room is not None and self.written >= self.room:
+        if self.room is not None and written >= self.room:
             return "context"
         return None
+
+    def fork(self) -> "Stopping":
+        """Return a copy that takes other tokens from here on."""
+        return replace(self, stream=None if self.stream is None else self.stream.fork())
 
     def _find(self, piece: str) -> str | None:
         """Return the text before the first stop string that ``piece`` completes, or None."""

@@ -25,3 +25,13 @@ def test_every_drafter_writes_plain_text_on_the_gpu(settings):
     for drafter in (ModelDrafter(tiny_model(device="cuda")), "ngram", "prompt-lookup"):
         out = Decoder.from_pretrained(target, drafter=drafter).generate(range(20), **request)
         assert out.tokens == wanted.tokens
+
+
+def test_beams_find_the_same_texts_on_the_gpu():
+    settings = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 60, "ignore_eos": True}
+    found = [
+        Decoder(tiny_model(device=device)).beam_search(range(20), **settings)
+        for device in ("cpu", "cuda")
+    ]
+    cpu, gpu = ([one.tokens for one in output.hypotheses] for output in found)
+    assert cpu == gpu

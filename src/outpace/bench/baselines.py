@@ -8,8 +8,9 @@ draft model keeps what the target rejected in its cache: there the baseline is r
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class HuggingFace(Method):
             watched = [stack.enter_context(_Watch.on(m.model)) for m in self._models()]
             began = time.perf_counter()
             ids = self._ids(prompt)
-            out = self._generate(ids, _generation_config(writing, self._options()), first)
+            out = self._generate(ids, self._config(writing), first)
             tokens = out[0, ids.shape[1] :].tolist()
             tokenizer.decode(tokens, skip_special_tokens=True)
             seconds = time.perf_counter() - began
@@ -81,7 +82,7 @@ class HuggingFace(Method):
         torch.manual_seed(writing.seed_for(prompt))
         ids = self._ids(prompt)
         kept = {"output_logits": True, "return_dict_in_generate": True}
-        out = self._generate(ids, _generation_config(writing, self._options() | kept))
+        out = self._generate(ids, self._config(writing, kept))
         return out.sequences[0, ids.shape[1] :].tolist(), [row[0] for row in out.logits]
 
     @property
@@ -108,6 +109,11 @@ class HuggingFace(Method):
 
     def _models(self) -> tuple[LanguageModel, ...]:
         return (self.target,)
+
+    def _config(
+        self, writing: Writing, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> GenerationConfig:
+        return _generation_config(writing, {**self._options(), **more})
 
     def _options(self) -> dict[str, Any]:
         """Return more of its generation config."""

@@ -103,13 +103,24 @@ class Judge:
             scores = scores / self._temperature + noise[0]
         return scores
 
-    @torch.no_grad()
+    def true_totals(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
+        """Return ``[V]``, the log-probabilities of a path of new tokens and each next one."""
+        rows = self._true_rows([*prompt, *path], len(path) + 1).to("cpu", torch.float64)
+        law = torch.log_softmax(rows, dim=-1)
+        chosen = torch.tensor(path, dtype=torch.int64)
+        return law[-1] + law[:-1].gather(1, chosen[:, None]).sum()
+
     def _true_logits(self, prefix: Sequence[int]) -> Tensor:
+        return self._true_rows(prefix, 1)[0]
+
+    @torch.no_grad()
+    def _true_rows(self, prefix: Sequence[int], count: int) -> Tensor:
+        """Return the last ``count`` rows of logits, ``[count, V]``."""
         if self._wide is None:
             with self._target.stock() as model:
                 wide: Any = copy.deepcopy(model)
             dtype = torch.float64 if self._target.dtype == torch.float32 else torch.float32
             self._wide = wide.to(dtype)
         ids = torch.tensor([list(prefix)], device=self._target.device)
-        logits: Tensor = self._wide(input_ids=ids, use_cache=False, logits_to_keep=1).logits
-        return logits[0, -1]
+        logits: Tensor = self._wide(input_ids=ids, use_cache=False, logits_to_keep=count).logits
+        return logits[0]

@@ -25,6 +25,7 @@ from ..sampling import Sampler
 from ..types import TokenTree, Verdict
 from ..verifiers import Verifier
 from ..verifiers.coupled import CoupledVerifier
+from .differences import Difference, Judge
 from .workloads import BenchPrompt
 
 
@@ -103,11 +104,14 @@ class Method(ABC):
         name: as it was asked for.
         exact: whether its text has the target's own law.
         same_text: whether our own plain decoding writes the same text, also when sampling.
+        compared_with: the method whose text it should write, if its aim is another one than that
+            of the reference.
     """
 
     name: str
     exact: bool = True
     same_text: bool = False
+    compared_with: str | None = None
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -121,6 +125,17 @@ class Method(ABC):
     @abstractmethod
     def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
         """Write the text again; return its tokens and the logits ``[V]`` each was chosen from."""
+
+    def explain(
+        self,
+        difference: Difference,
+        reference: "Method",
+        prompt: BenchPrompt,
+        writing: Writing,
+        judge: Judge,
+    ) -> Difference | None:
+        """Say why its text differs, where the scores at one position do not tell; else None."""
+        return None
 
     def tune(self, prompts: list[BenchPrompt], writing: Writing) -> Iterator[str]:
         """Search for the best settings; yield a word for every step done."""

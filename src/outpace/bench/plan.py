@@ -6,6 +6,7 @@ from .. import registry
 from ..decoder import DEFAULT_LENGTH
 from ..errors import InvalidArgument, UnknownName
 from ..lengths.fixed import check_length
+from . import beam
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
 from .methods import Loop, Method, Models, names_a_model, tree_of
 
@@ -17,17 +18,19 @@ ALIASES = {"plain": "none", "draft": "model"}
 def method_names() -> list[str]:
     """Return the names of all methods, the baselines first."""
     shown = {drafter: alias for alias, drafter in ALIASES.items()}
-    return [*BASELINES, *(shown.get(name, name) for name in registry.names("drafter"))]
+    drafters = (shown.get(name, name) for name in registry.names("drafter"))
+    return [*BASELINES, *reversed(beam.NAMES), *drafters]
 
 
 def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
     """Return the names to run: each once, none unknown, what they are compared with added.
 
-    That is ``hf``, whose speed the others are measured against, and for sampled text ``plain``.
+    That is ``hf``, whose speed the others are measured against, for sampled text ``plain``, and for
+    ``beam`` transformers' own beam search.
 
     Raises:
         UnknownName: no such method.
-        InvalidArgument: none at all, or a length for a method that has none.
+        InvalidArgument: none at all, a length for a method that has none, or beams that sample.
     """
     asked = list(dict.fromkeys(name for name in names if name))
     if not asked:
@@ -38,9 +41,13 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
         if tree is None and method not in method_names() and not names_a_model(method):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
-        if at and (tree or method in {"hf", "hf-assisted-tuned", "plain"} or not length):
+        alone = {"hf", "hf-assisted-tuned", "plain", *beam.NAMES}
+        if at and (tree or method in alone or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
+        if temperature and method in beam.NAMES:
+            raise InvalidArgument(f"method {name!r} with temperature {temperature}: give 0")
     needed = ["hf", "plain"] if temperature else ["hf"]
+    needed += [beam.THEIRS] if beam.OURS in asked else []
     return [*(name for name in needed if name not in asked), *asked]
 
 
@@ -66,6 +73,8 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     """
     method, _, own = name.partition("@")
     length = _number(own or draft_length)
+    if method in beam.NAMES:
+        return (beam.Beam if method == beam.OURS else beam.HuggingFaceBeam)(name, models)
     if method not in BASELINES:
         return Loop(name, models, length)
     if method == "hf":

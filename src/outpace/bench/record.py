@@ -66,7 +66,8 @@ def _result(
     keys = done.keys
     memory = done.memory.get(method.name)
     differences = done.differences.get(method.name)
-    if method.name == bench.reference and not differences:
+    reference = bench.reference_of(method)
+    if method.name == reference and not differences:
         differences = None  # it is what the others are compared with
     return {
         "method": method.name,
@@ -77,7 +78,7 @@ def _result(
         "memory_growth_bytes": memory[1] if memory else None,
         "kv_bytes": max(samples[key].kv_bytes for key in keys),
         "identical": None if differences is None else not differences,
-        "compared_with": None if differences is None else bench.reference,
+        "compared_with": None if differences is None else reference,
         "differing_prompts": (
             None if differences is None else len({one.prompt for one in differences})
         ),

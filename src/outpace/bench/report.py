@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from .beam import OURS, THEIRS
 from .record import FEW, Record
 from .runner import BASELINE
 
@@ -90,7 +91,20 @@ def breakdown_rows(record: Record) -> list[tuple[str, ...]]:
 
 
 def verdict(record: Record) -> str:
-    """Return one sentence: what is fastest here, by how much, and is the text still the same."""
+    """Return what is fastest here, by how much, and whether the text is still the same."""
+    return " ".join([_fastest(record), *_beams(record)])
+
+
+def _beams(record: Record) -> list[str]:
+    """Return how fast our beam search is beside transformers' own, if both have run."""
+    speeds = {one["method"]: one["speedup_vs_hf"]["value"] for one in record["results"]}
+    if not {OURS, THEIRS} <= speeds.keys():
+        return []
+    ratio = speeds[OURS] / speeds[THEIRS]
+    return [f"Beam search, whose texts are others: {OURS} is {ratio:.2f} × {THEIRS}."]
+
+
+def _fastest(record: Record) -> str:
     others = [result for result in record["results"] if result["method"] != BASELINE]
     if not others:
         return "Only the baseline was measured."
@@ -184,11 +198,12 @@ def _sameness(result: dict[str, Any], record: Record) -> str:
     if result["identical"] is None:
         sampled = record["config"]["temperature"]
         return "Its sampled text follows the same law." if sampled else "Its text was not compared."
+    other = "" if result["compared_with"] in {BASELINE, "plain"} else f" as {THEIRS}"
     if result["identical"]:
-        return "It writes the same text, token for token."
+        return f"It writes the same text{other}, token for token."
     if all(one["kind"] == "numerical" for one in result["differences"]):
         return (
-            f"It writes the same text but for near ties of {record['config']['dtype']} in "
+            f"It writes the same text{other} but for near ties of {record['config']['dtype']} in "
             f"{result['differing_prompts']} of {record['prompts']['count']} texts."
         )
     return "Its text differs, and not all differences are near ties: see the table."

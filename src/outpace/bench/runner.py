@@ -84,6 +84,10 @@ class Bench:
         """The method whose text the others are compared with."""
         return "plain" if self.writing.temperature else BASELINE
 
+    def reference_of(self, method: Method) -> str:
+        """Return the name of the method whose text this one's is compared with."""
+        return method.compared_with or self.reference
+
     @property
     def steps(self) -> int:
         """How many texts will be written."""
@@ -175,7 +179,7 @@ class Bench:
         """Return the first difference of every text, those alike in all repeats once."""
         found = {}
         for prompt, repeat in done.keys:
-            expected = done.samples[self.reference][prompt, 0].tokens
+            expected = done.samples[self.reference_of(method)][prompt, 0].tokens
             got = done.samples[method.name][prompt, repeat].tokens
             difference = first_difference(prompt, expected, got)
             if difference is not None:
@@ -194,8 +198,11 @@ class Bench:
         if difference.kind == "approximate":
             return difference
         prompt = self.prompts[difference.prompt]
+        reference = next(m for m in self.methods if m.name == self.reference_of(method))
+        explained = method.explain(difference, reference, prompt, self.writing, judge)
+        if explained is not None:
+            return explained
         if difference.prompt not in references:
-            reference = next(m for m in self.methods if m.name == self.reference)
             with reference.ready():
                 references[difference.prompt] = reference.rows(prompt, self.writing)
         with method.ready():

@@ -139,7 +139,8 @@ class Session:
     def branch(self, tokens: Tensor, parents: Sequence[int], depth: int) -> Tensor:
         """Compute one level of a tree below what is held; return logits ``[n, V]``.
 
-        Levels are computed one after the other; :meth:`keep` or :meth:`abandon` ends the round.
+        Levels are computed one after the other; :meth:`keep` or :meth:`abandon` ends the round,
+        :meth:`prune` and :meth:`settle` make it smaller while it goes on.
 
         Args:
             tokens: ``[n]`` int64.
@@ -175,6 +176,54 @@ class Session:
         self._torn = True
         self._slots.free([slot for node, slot in enumerate(slots) if node not in chosen])
         self._torn = False
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes the round under way has."""
+        return 0 if self._round is None else len(self._round.slots)
+
+    def prune(self, nodes: Sequence[int]) -> None:
+        """Go on with these nodes of the round alone, numbered anew; free the slots of all others.
+
+        Args:
+            nodes: ascending, each with all of its ancestors.
+        """
+        assert self._round is not None, "a round begins with a forward"
+        if len(nodes) == len(self._round.slots):
+            return
+        before = self._round
+        left = torch.tensor(nodes, dtype=torch.int64).to(self.model.device)
+        chosen = set(nodes)
+        self._torn = True
+        self._round = _Round(
+            [before.slots[node] for node in nodes],
+            [before.positions[node] for node in nodes],
+            before.where[:, left],
+            before.ancestors[left][:, left],
+        )
+        self._slots.free([slot for node, slot in enumerate(before.slots) if node not in chosen])
+        self._torn = False
+
+    def settle(self, tokens: Sequence[int]) -> None:
+        """Hold the first nodes of the round as ``tokens``; the round goes on below them.
+
+        Args:
+            tokens: of those nodes, a path from the first node that is above all other nodes.
+        """
+        assert self._round is not None, "a round begins with a forward"
+        count, before = len(tokens), self._round
+        if not count:
+            return
+        self._torn = True
+        self._round = _Round(
+            before.slots[count:],
+            before.positions[count:],
+            before.where[:, count:],
+            before.ancestors[count:, count:],
+        )
+        self._commit(
+            tokens, before.slots[:count], before.positions[:count], before.where[:, :count]
+        )
 
     def abandon(self) -> None:
         """Free the slots of a round that never came to its commit (an error, an interrupt)."""

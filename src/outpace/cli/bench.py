@@ -36,9 +36,9 @@ def bench(
         list[str] | None,
         a_text(
             "NAMES",
-            "Separated by commas: hf, hf-assisted, hf-assisted-tuned, hf-prompt-lookup, plain, "
-            "draft, tree, prompt-lookup, ngram …; NAME@K drafts K tokens in this method alone, "
-            "tree:SHAPE trees of this shape. "
+            "Separated by commas: hf, hf-assisted, hf-assisted-tuned, hf-prompt-lookup, hf-beam, "
+            "beam, plain, draft, tree, prompt-lookup, ngram …; NAME@K drafts K tokens in this "
+            "method alone, tree:SHAPE trees of this shape. "
             f"Default: {','.join(DEFAULT_METHODS)}, as far as there is a draft model.",
         ),
     ] = None,

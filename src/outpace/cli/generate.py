@@ -1,6 +1,5 @@
 """``outpace generate``: write a text, streaming, in colour, or as JSON."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +8,10 @@ import typer
 
 from .. import zoo
 from ..errors import PromptError
+from .beams import beam_settings, check_beams, search, search_as_json
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
+from .text import print_json
 
 if TYPE_CHECKING:
     from ..decoder import Decoder, Stream
@@ -66,6 +67,21 @@ def generate(
     verifier: Annotated[
         str, a_text("NAME", "coupled, rejection, sequoia (trees) or block (chains).")
     ] = "coupled",
+    beams: Annotated[
+        int | None, a_whole("Beam search: how many texts grow at once; the best is printed.")
+    ] = None,
+    length_penalty: Annotated[
+        float | None, a_number("Of beams: above 0 favours long texts. Default: 1, gnmt: 1.2.")
+    ] = None,
+    early_stopping: Annotated[
+        str | None, a_text("WHEN", "Of beams: true, false (a heuristic) or never. Default: false.")
+    ] = None,
+    beam_penalty: Annotated[
+        str | None, a_text("NAME", "Kind of length penalty: power or gnmt. Default: power.")
+    ] = None,
+    show_beams: Annotated[
+        bool, typer.Option("--show-beams", help="Draw the tree of the beams.")
+    ] = False,
     dtype: Annotated[str, a_text("NAME", "float32, bfloat16 or float16.")] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
@@ -75,6 +91,26 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
     """Continue a prompt: the text the target alone would write, sooner."""
+    searched = beam_settings(
+        beams,
+        {
+            "length-penalty": length_penalty,
+            "early-stopping": early_stopping,
+            "beam-penalty": beam_penalty,
+            "show-beams": show_beams or None,
+        },
+        {
+            "temperature": (temperature, 0.0),
+            "top-p": (top_p, None),
+            "min-p": (min_p, None),
+            "typical-p": (typical_p, None),
+            "drafter": (drafter, "auto"),
+            "tree": (tree, None),
+            "show-trees": (show_trees, False),
+            "draft-length": (draft_length, None),
+            "verifier": (verifier, "coupled"),
+        },
+    )
     text = _read_prompt(prompt or [], file)
     sampling: dict[str, Any] = {
         "temperature": temperature,
@@ -99,6 +135,17 @@ def generate(
         "device": device,
         "verifier": verifier,
     }
+    if searched is not None:
+        kept = ("top_k", "repetition_penalty", "no_repeat_ngram_size")
+        searched |= {name: sampling[name] for name in kept}
+        parts = {"drafter": "none", "dtype": dtype, "device": device}
+        decoder = _load(target, parts, sampling, ends, searched)
+        settings = {**searched, **ends}
+        if not as_json:
+            return search(decoder, text, settings, show=show_beams, color=color)
+        request = {"target": target, "dtype": dtype, "device": str(decoder.target.device)}
+        request |= {**settings, "prompt": text}
+        return search_as_json(decoder, text, settings, request, show=show_beams)
     decoder = _load(target, parts, sampling, ends)
     stream = decoder.stream(text, **sampling, **ends)
     if as_json:
@@ -109,7 +156,11 @@ def generate(
 
 
 def _load(
-    target: str, parts: dict[str, Any], sampling: dict[str, Any], ends: dict[str, Any]
+    target: str,
+    parts: dict[str, Any],
+    sampling: dict[str, Any],
+    ends: dict[str, Any],
+    searched: dict[str, Any] | None = None,
 ) -> "Decoder":
     """Load the models, after all values are known to be good: loading may take minutes."""
     from .screen import loading
@@ -121,6 +172,8 @@ def _load(
 
         check_ends(ends["max_new_tokens"], ends["stop"])
         Sampling(**sampling)
+        if searched is not None:
+            check_beams(searched)
         decoder = Decoder.from_pretrained(target, **parts)
     if decoder.target.tokenizer is None:
         raise PromptError(
@@ -233,8 +286,7 @@ def _print_json(
     }
     if trees:
         record["trees"] = [_tree(turn) for turn in turns]
-    readable = (sys.stdout.encoding or "utf-8").lower().replace("-", "").startswith("utf")
-    print(json.dumps(record, ensure_ascii=not readable))
+    print_json(record)
     return INTERRUPTED if interrupted else 0
 
 

@@ -1,5 +1,9 @@
 """Text on its way in and out: numbers that are read, and characters a terminal would obey."""
 
+import json
+import sys
+from typing import Any
+
 import typer
 
 # Control characters become their pictures (ESC is ␛), so that no text can steer a terminal;
@@ -15,6 +19,12 @@ _PICTURES: dict[int, int | None] = {
 def visible(text: str) -> str:
     """Return a text that is safe to write on a terminal."""
     return text.translate(_PICTURES)
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """Print a record in one line, in characters that the output can take."""
+    readable = (sys.stdout.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+    print(json.dumps(record, ensure_ascii=not readable))
 
 
 def whole(text: str) -> int:
