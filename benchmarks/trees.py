@@ -35,7 +35,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 SETS = ("pg19", "wikitext", "humaneval", "spec-bench")
 NEW_TOKENS = 64
 """More, and hardly a greedy text of the embedded target is left that does not repeat itself."""
-CHAINS = (2, 3, 4, 5, 8, 12, 20, 31)
+CHAINS = (2, 3, 5, 8, 12, 31)
 SHAPES = (
     "sequoia(nodes=31, depth=8)",
     "best_first(nodes=7, depth=3, width=3)",

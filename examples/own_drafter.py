@@ -1,7 +1,7 @@
 """A complete drafter in twenty lines, checked: python examples/own_drafter.py"""
 
 from outpace import Budget, Context, Decoder, Drafter, TokenTree
-from outpace.sampling import Drawing
+from outpace.drawing import Drawing
 from outpace.testing import check_drafter, tiny_model
 
 

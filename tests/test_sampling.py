@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from outpace.errors import InvalidArgument, StatefulProcessor
-from outpace.sampling import (
-    Noise,
-    Sampler,
-    Sampling,
-    Stream,
-    fresh_seed,
-    hash_rows,
-    noise_key,
-    refuse_stateful,
-)
+from outpace.noise import Noise, Stream, hash_rows, noise_key
+from outpace.sampling import Sampler, Sampling, fresh_seed, refuse_stateful
 from outpace.types import Context, TokenTree
 
 CPU = torch.device("cpu")

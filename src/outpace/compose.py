@@ -10,7 +10,8 @@ import torch
 from . import registry
 from .drafters import Drafter
 from .drafters.model import ModelDrafter
-from .drafters.shape import Shape, parse_shape
+from .drafters.shape import Shape
+from .drafters.shape_names import parse_shape
 from .drafters.tree import TreeDrafter
 from .errors import InvalidArgument, ModelNotFound, UnknownName
 from .lengths import LengthController
@@ -76,7 +77,11 @@ def make_shape(
             f"draft length {length} beside a tree: the shape says how deep to draft, "
             "as in 'fixed(depth=5)'; give one of them"
         )
-    return tree if isinstance(tree, Shape) else parse_shape(tree)
+    if isinstance(tree, Shape):
+        return tree
+    if not isinstance(tree, str):
+        raise InvalidArgument(f"tree {tree!r}: give a shape, as in 'fixed(depth=5)'")
+    return parse_shape(tree)
 
 
 def model_drafter(model: LanguageModel, shape: Shape | None = None) -> Drafter:

@@ -18,9 +18,10 @@ from .drafters.shape import Shape
 from .errors import InvalidArgument
 from .lengths import LengthController
 from .models import wrap
+from .noise import Noise
 from .output import Output, Stats
 from .request import Request
-from .sampling import Noise, Sampler
+from .sampling import Sampler
 from .types import Context, Round
 from .verifiers import Verifier
 
@@ -46,7 +47,7 @@ class CustomGenerate:
         tree: have the draft model draft token trees of this shape; None is a chain.
         draft_length: a number of tokens, the name of a length controller, or one; None is 5, or a
             tree as its shape says.
-        verifier: ``coupled``, ``rejection``, or a Verifier.
+        verifier: ``coupled``, ``rejection``, ``sequoia``, ``block``, or a Verifier.
         on_round: called with every round.
         streamer: gets the tokens as they come, as transformers' streamers do (generate itself
             drops ``streamer=`` for callables).

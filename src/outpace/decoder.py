@@ -24,13 +24,13 @@ from .compose import (
 from .drafters import Drafter
 from .drafters.none import NoDrafter
 from .drafters.shape import Shape
+from .drawing import Drawing
 from .errors import InvalidArgument
 from .lengths import LengthController
 from .lengths.fixed import FixedLength
 from .models import LanguageModel, load
 from .output import Output
 from .request import Prompt, Request, Settings, prepare
-from .sampling import Drawing
 from .stopping import Ends
 from .types import Context, Kind, Round, Times, TokenTree, Verdict
 from .verifiers import Verifier
@@ -118,7 +118,11 @@ class Decoder:
         chosen = make_verifier(verifier)
         shape = make_shape(tree, draft_length)
         if shape is not None and (drafter is None or isinstance(drafter, Drafter)):
-            raise InvalidArgument("a tree needs a draft model: give a model as drafter")
+            given = "none" if drafter is None else f"a {type(drafter).__name__}"
+            raise InvalidArgument(
+                f"a tree needs a draft model, the drafter is {given}: give a model as drafter, "
+                "or a TreeDrafter with a shape of its own and no tree"
+            )
         if drafter is None:
             drafter = NoDrafter()
         elif drafter == "auto":

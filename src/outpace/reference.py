@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .sampling import Noise, Sampler, Sampling
+from .noise import Noise
+from .sampling import Sampler, Sampling
 from .types import Context
 
 

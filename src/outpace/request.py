@@ -10,8 +10,9 @@ from typing import Any, TypedDict
 from .cache import Session
 from .errors import InvalidArgument, PromptError
 from .models import LanguageModel
+from .noise import Noise
 from .output import Stats
-from .sampling import Noise, Sampler, Sampling, fresh_seed
+from .sampling import Sampler, Sampling, fresh_seed
 from .stopping import Ends, Stopping, TextStream, check_ends
 from .types import Context
 

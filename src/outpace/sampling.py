@@ -1,4 +1,4 @@
-"""Scores, processors and noise: how a token is chosen, the same way for plain and drafted text.
+"""Scores and processors: how a token is chosen, the same way for plain and drafted text.
 
 Coupled choice: the token at index t of the sequence is ``argmax_v score_t(v) + g(seed, t, v)``
 with Gumbel noise g from a counter-based generator, so it depends on the text before t and on
@@ -11,9 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import IntEnum
-from functools import lru_cache
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -21,109 +19,11 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidArgument, StatefulProcessor
-from .types import Context, Draw, TokenTree
+from .noise import Noise, Stream, draft_stream
+from .types import Context, TokenTree
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessorList
-
-_MASK64 = (1 << 64) - 1
-# Odd constants, far apart in their bits: the golden ratio's (Weyl step) and one for streams.
-_G = 0x9E3779B97F4A7C15
-_D = 0xD1342543DE82EF95
-# Multipliers of splitmix64's finaliser.
-_M1 = 0xBF58476D1CE4E5B9
-_M2 = 0x94D049BB133111EB
-
-
-class Stream(IntEnum):
-    """What a piece of noise is for. One noise never serves two purposes: that biases the law."""
-
-    COUPLED = 0
-    ACCEPT = 1
-    RESIDUAL = 2
-    DRAFT = 3  # see draft_stream
-
-
-SIBLINGS = 64
-"""More than a node has children: a round drafts fewer tokens."""
-
-
-def draft_stream(depth: int, index: int = 0) -> int:
-    """Return the stream of the ``index``-th independent draft below a node ``depth`` levels down.
-
-    Its noise is taken at the ``t`` where the round starts, not where the draft token would stand: a
-    place can be drafted again in the next round, and by then its first draft may have had a say,
-    in block verification or through a draft length that follows how the rounds went.
-    """
-    return Stream.DRAFT + depth * SIBLINGS + index
-
-
-def _signed(value: int) -> int:
-    """Return a 64-bit pattern as the int64 that has it."""
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _mix(x: int) -> int:
-    x = ((x ^ (x >> 30)) * _M1) & _MASK64
-    x = ((x ^ (x >> 27)) * _M2) & _MASK64
-    return x ^ (x >> 31)
-
-
-def noise_key(seed: int, stream: int, t: int) -> int:
-    """Return the 64-bit key of the noise row for sequence index ``t``."""
-    # The finaliser maps 0 to 0, so the stream counts from one: seed 0 at t = 0 is a row like any.
-    return _mix(((t * _G) & _MASK64) ^ _mix((seed * _G + (stream + 1) * _D) & _MASK64))
-
-
-@lru_cache(maxsize=16)
-def _counters(size: int, device: torch.device) -> Tensor:
-    """``[size]`` int64: v·G, wrapped."""
-    return torch.arange(size, device=device) * _signed(_G)
-
-
-def _logical_shift(x: Tensor, bits: int) -> Tensor:
-    # torch shifts arithmetically: mask the copies of the sign bit away
-    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
-
-
-def hash_rows(keys: Tensor, size: int) -> Tensor:
-    """Return ``[N, size]`` int64 in [0, 2³²): 32 hashed bits per key ``[N]`` and counter."""
-    x = keys[:, None] + _counters(size, keys.device)[None, :]
-    x = (x ^ _logical_shift(x, 30)).mul_(_signed(_M1))
-    x = (x ^ _logical_shift(x, 27)).mul_(_signed(_M2))
-    x = x ^ _logical_shift(x, 31)
-    return _logical_shift(x, 32)
-
-
-class Noise:
-    """Counter-based noise: every value is a pure function of (seed, stream, t, v)."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def gumbel(self, ts: Sequence[int], size: int, device: torch.device, stream: int) -> Tensor:
-        """Return float32 ``[len(ts), size]`` Gumbel noise for the sequence indices ``ts``."""
-        keys = [_signed(noise_key(self.seed, stream, t)) for t in ts]
-        bits = hash_rows(torch.tensor(keys, dtype=torch.int64, device=device), size)
-        # 32 bits, centred, in float64: log1p keeps the tail that 24-bit uniforms cut off, and
-        # neither logarithm can meet 0.
-        uniform = bits.to(torch.float64).add_(0.5).mul_(2.0**-32)
-        exponential = uniform.neg_().log1p_().neg_()
-        return exponential.log_().neg_().to(torch.float32)
-
-    def uniform(self, t: int, index: int, stream: int) -> float:
-        """Return one number in (0, 1)."""
-        bits = _mix((noise_key(self.seed, stream, t) + index * _G) & _MASK64) >> 32
-        return (bits + 0.5) * 2.0**-32
-
-    def accept(self, probability: float, t: int, index: int = 0) -> bool:
-        """Return True with this probability; no test of a text shares both ``t`` and ``index``."""
-        return self.uniform(t, index, Stream.ACCEPT) < probability
-
-    def draw(self, probabilities: Tensor, t: int) -> int:
-        """Draw from ``[V]`` (need not sum to one): the token after the last accepted draft."""
-        noise = self.gumbel([t], probabilities.shape[-1], probabilities.device, Stream.RESIDUAL)
-        return int(torch.argmax(probabilities.log() + noise[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +146,20 @@ def fresh_seed() -> int:
     return secrets.randbits(31)
 
 
+# transformers' processors to which a row of a batch is a text like any. Others (one that allows
+# tokens by the number of the prompt, say) get one row at a time.
+_ROWWISE = frozenset(
+    {
+        "MinPLogitsWarper",
+        "NoBadWordsLogitsProcessor",
+        "NoRepeatNGramLogitsProcessor",
+        "RepetitionPenaltyLogitsProcessor",
+        "TemperatureLogitsWarper",
+        "TopKLogitsWarper",
+        "TopPLogitsWarper",
+        "TypicalLogitsWarper",
+    }
+)
 _STATEFUL = ("Watermark", "ClassifierFreeGuidance")
 
 
@@ -287,6 +201,7 @@ class Sampler:
         self.greedy = greedy
         self.noise = noise
         self._processors = processors
+        self._rowwise = all(type(one).__name__ in _ROWWISE for one in processors)
         self._rows: dict[int, Tensor] = {}
 
     @property
@@ -317,18 +232,22 @@ class Sampler:
             return torch.argmax(logits, dim=-1)
         scores = self.scores_of(logits, _paths(tree) if self._processors else ())
         if not self.greedy:
-            depths = range(len(tree)) if tree.is_chain else tree.depths().tolist()
-            ts = [len(self.context) + depth for depth in depths]
-            scores = scores + self._gumbel(ts, scores, Stream.COUPLED)
+            depths = tree.depths()
+            ts = range(len(self.context), len(self.context) + tree.deepest() + 1)
+            scores = scores + self._gumbel(ts, scores, Stream.COUPLED)[depths]
         return torch.argmax(scores, dim=-1)
 
     def scores_of(self, logits: Tensor, paths: Sequence[Sequence[int | Tensor]]) -> Tensor:
         """Return the processed float32 scores ``[n, V]`` of rows, each after its own path.
 
-        Rows whose paths are of one length go through the processors together.
+        Rows whose paths are of one length go through the processors together, if these are known
+        to treat each row by itself.
         """
         if not self._processors:
             return logits.to(torch.float32)
+        if not self._rowwise:
+            pairs = zip(logits, paths, strict=True)
+            return torch.stack([self.scores(row, path) for row, path in pairs])
         rows: dict[int, list[int]] = {}
         for row, path in enumerate(paths):
             rows.setdefault(len(path), []).append(row)
@@ -342,11 +261,9 @@ class Sampler:
     def _process(self, logits: Tensor, paths: Sequence[Sequence[int | Tensor]]) -> Tensor:
         """Return scores ``[n, V]`` of rows whose paths are of one length."""
         ids = self.context.ids(paths[0])
-        if len(paths) > 1:  # a copy: each row has an end of its own
-            ids = ids.expand(len(paths), -1).clone()
-            for row, path in enumerate(paths[1:], start=1):
-                for place, token in enumerate(path, start=len(self.context)):
-                    ids[row, place] = token
+        if len(paths) > 1:
+            before = ids[:, : len(self.context)].expand(len(paths), -1)
+            ids = torch.cat([before, _stacked(paths, ids.device)], dim=1)
         scores = logits.to(torch.float32)
         for processor in self._processors:
             scores = processor(ids, scores)
@@ -396,6 +313,13 @@ class Sampler:
         return row
 
 
+def _stacked(paths: Sequence[Sequence[int | Tensor]], device: torch.device) -> Tensor:
+    """Return paths of one length as ``[n, d]``."""
+    if any(isinstance(token, Tensor) for path in paths for token in path):
+        return torch.stack([torch.stack([torch.as_tensor(t) for t in path]) for path in paths])
+    return torch.tensor(paths, dtype=torch.int64).reshape(len(paths), -1).to(device)
+
+
 def _paths(tree: TokenTree) -> list[list[int | Tensor]]:
     """Return for every node the tokens from the root's child down to the node itself."""
     if tree.is_chain:
@@ -406,90 +330,3 @@ def _paths(tree: TokenTree) -> list[list[int | Tensor]]:
     for node in range(1, len(tree)):
         paths.append([*paths[parents[node]], tokens[node]])
     return paths
-
-
-@dataclass(frozen=True, slots=True)
-class Children:
-    """What was drawn below the nodes of a level.
-
-    Attributes:
-        tokens: ``[n, b]`` int64, in the order they were drawn.
-        scores: ``[n, b]`` float32, the logarithm of how sure the drafter is of each.
-        best: ``[n]``, how sure it is of the best one: a probability.
-        log_q: ``[n, V]`` the law they were drawn from, or None.
-    """
-
-    tokens: Tensor
-    scores: Tensor
-    best: Tensor
-    log_q: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """How a drafter chooses from its own logits so that the verifier can treat the tree.
-
-    Attributes:
-        kind: the draw the verifier accepts from a drafter with a law.
-        sampler: the target's sampler: same processors, same noise, same context.
-        vocabulary: how many rows the target's logits have; None where it does not matter.
-    """
-
-    kind: Draw
-    sampler: Sampler
-    vocabulary: int | None = None
-
-    def choose(self, logits: Tensor, path: Sequence[int | Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Return the draft token after ``path`` (0-d tensor) and its law ``[V]`` if one is due."""
-        if self.kind == "iid":
-            return self.sampler.draw_iid(logits, path)
-        return self.sampler.choose(logits, path), None
-
-    def without_law(self) -> Drawing:
-        """The same for a drafter that may drop what it drew: no law is left to reject by."""
-        if self.kind in {"iid", "without_replacement"}:
-            return replace(self, kind="deterministic")
-        return self
-
-    def children(
-        self, logits: Tensor, paths: Sequence[Sequence[int | Tensor]], count: int
-    ) -> Children:
-        """Draw ``count`` children for every node of a level.
-
-        Args:
-            logits: ``[n, V_drafter]``.
-            paths: the draft tokens on the way to each node, itself included; all of one length.
-            count: how many; fewer where the vocabulary is smaller.
-        """
-        rows = fit(logits, self.vocabulary)
-        scores = self.sampler.scores_of(rows, paths)
-        count = min(count, scores.shape[-1])
-        depth = len(paths[0])
-        log_q = None
-        if self.kind == "deterministic" or self.kind == "coupled":
-            if self.kind == "coupled" and not self.sampler.greedy:
-                t = len(self.sampler.context) + depth
-                scores = scores + self.sampler.gumbel(t, scores, Stream.COUPLED)
-            sure = torch.log_softmax(scores, dim=-1)
-            values, tokens = torch.topk(sure, count, dim=-1)
-            return Children(tokens, values, values[:, 0].exp(), None)
-        log_q = torch.log_softmax(scores, dim=-1)
-        if self.kind == "without_replacement":
-            # the best of log q + Gumbel noise, best first, are draws without replacement
-            noise = self.sampler.draft_gumbel(depth, log_q)
-            tokens = torch.topk(log_q + noise, count, dim=-1).indices
-        else:
-            drawn = [
-                torch.argmax(log_q + self.sampler.draft_gumbel(depth, log_q, j), dim=-1)
-                for j in range(count)
-            ]
-            tokens = torch.stack(drawn, dim=-1)
-        return Children(tokens, log_q.gather(-1, tokens), log_q.max(-1).values.exp(), log_q)
-
-
-def fit(logits: Tensor, vocabulary: int | None) -> Tensor:
-    """Cut or pad ``[..., V]`` to another vocabulary; what is past the smaller one is padding."""
-    surplus = 0 if vocabulary is None else vocabulary - logits.shape[-1]
-    if surplus > 0:
-        return torch.nn.functional.pad(logits, (0, surplus), value=float("-inf"))
-    return logits[..., :vocabulary]

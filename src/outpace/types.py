@@ -172,6 +172,8 @@ class TokenTree:
 
     def deepest(self) -> int:
         """Return how many levels lie below the root; may wait for the device."""
+        if self.is_chain:
+            return len(self) - 1
         depths: list[int] = []
         for parent in self.lists()[1]:
             depths.append(0 if parent < 0 else depths[parent] + 1)

@@ -11,6 +11,8 @@ from outpace.drafters import Drafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
+from outpace.drafters.tree import TreeDrafter
+from outpace.errors import InvalidArgument
 from outpace.lengths import LengthController
 from outpace.types import Budget, TokenTree
 
@@ -22,6 +24,11 @@ MADE = {
         lambda: NgramDrafter(2, fillers=1),
         lambda: NgramDrafter(4, multilevel=False, fillers=0, keep=True),
         lambda: NgramDrafter(keep=True, capacity=40),
+    ],
+    "tree": [
+        lambda: TreeDrafter(testing.tiny_model(seed=0), "fixed(depth=3, branch=2)"),
+        lambda: TreeDrafter(testing.tiny_model(seed=1, layers=1), "pruned + adaptive_breadth"),
+        lambda: TreeDrafter(testing.tiny_model(seed=0, context_length=48), "best_first"),
     ],
     "model": [
         lambda: ModelDrafter(testing.tiny_model(seed=0)),
@@ -56,13 +63,13 @@ def test_lengths(name):
 @pytest.mark.parametrize("lengths", ["1", "5", "adaptive"])
 @pytest.mark.parametrize("drafter", sorted(MADE))
 def test_all_combinations_write_plain_greedy(drafter, lengths, verifier):
-    target = testing.tiny_model()
-    decoder = Decoder(
-        target,
-        MADE[drafter][0](),
-        verifier=registry.get("verifier", verifier)(),
-        lengths=make_lengths(lengths),
-    )
+    target, made = testing.tiny_model(), MADE[drafter][0]()
+    rule = registry.get("verifier", verifier)()
+    if made.branches and rule.chains_only:
+        with pytest.raises(InvalidArgument, match="takes chains only, TreeDrafter drafts trees"):
+            Decoder(target, made, verifier=rule)
+        return
+    decoder = Decoder(target, made, verifier=rule, lengths=make_lengths(lengths))
     prompt = list(b"the cat and the dog and the cat")
     wanted = Decoder(target).generate(prompt, max_new_tokens=48, repetition_penalty=1.1)
     got = decoder.generate(prompt, max_new_tokens=48, repetition_penalty=1.1)
@@ -70,13 +77,15 @@ def test_all_combinations_write_plain_greedy(drafter, lengths, verifier):
     assert got.stats.exact
 
 
+@pytest.mark.parametrize("verifier", sorted(set(registry.names("verifier")) - {"coupled"}))
 @pytest.mark.parametrize("drafter", sorted(set(MADE) - {"none"}))
-def test_rejection_repeats_with_its_seed(drafter):
-    target = testing.tiny_model()
+def test_rejection_repeats_with_its_seed(drafter, verifier):
+    target, rule = testing.tiny_model(), registry.get("verifier", verifier)()
+    if MADE[drafter][0]().branches and rule.chains_only:
+        return
+    request = {"max_new_tokens": 40, "temperature": 0.9, "ignore_eos": True}
     texts = [
-        Decoder(
-            target, MADE[drafter][0](), verifier=registry.get("verifier", "rejection")()
-        ).generate([5, 6, 7], max_new_tokens=40, temperature=0.9, seed=seed, ignore_eos=True)
+        Decoder(target, MADE[drafter][0](), verifier=rule).generate([5, 6, 7], seed=seed, **request)
         for seed in (1, 1, 2)
     ]
     assert texts[0].tokens == texts[1].tokens != texts[2].tokens

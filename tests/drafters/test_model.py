@@ -166,7 +166,9 @@ def test_an_error_in_the_middle_leaves_a_usable_drafter(monkeypatch):
 
 
 def test_iid_draws_carry_their_law():
-    from outpace.sampling import Drawing, Noise, Sampler
+    from outpace.drawing import Drawing
+    from outpace.noise import Noise
+    from outpace.sampling import Sampler
     from outpace.types import Budget, Context
 
     drafter = ModelDrafter(tiny_model())

@@ -9,11 +9,14 @@ import pytest
 
 import architectures
 from outpace import Decoder
+from outpace.cache.costs import WIDTHS_TIMED
 from outpace.drafters.pair import RANKS, VARIABLE, Pair, Ranks
 from outpace.drafters.sequoia import FIRST, _Table, best_tree, expected
 from outpace.drafters.tree import TreeDrafter
+from outpace.errors import InvalidArgument
 from outpace.models import wrap
 from outpace.models.attention import use_slot_attention
+from outpace.models.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,30 @@ def test_costs_decide_how_large_the_tree_is():
 
 
 def test_where_nothing_stands_one_token_is_drafted():
-    assert best_tree([0.0, 0.0], {1: 1.0, 2: 1.0}, {1: 1.0}, 15, 4) == ((1,), ())
+    for shares in ([0.0, 0.0], [0.0, 0.02]):  # a first child that never stands is drafted too
+        plan = best_tree(shares, {1: 1.0, 2: 9.0, 4: 30.0}, {1: 1.0}, 3, 2)
+        assert len(plan) > 1
+
+
+def test_the_cap_holds_while_it_learns(pair):
+    target, small = pair
+    decoder = Decoder(target, TreeDrafter(small, "sequoia(nodes=9, depth=4)"))
+    for turn in decoder.stream(range(20), max_new_tokens=30, ignore_eos=True):
+        assert turn.drafted <= 9
+
+
+def test_one_drafter_plans_for_one_target(pair):
+    target, small = pair
+    drafter = TreeDrafter(small, "sequoia")
+    Decoder(target, drafter)
+    Decoder(target, drafter)
+    with pytest.raises(InvalidArgument, match="make a TreeDrafter for each"):
+        Decoder(small, drafter)
+
+
+def test_a_short_context_can_be_timed():
+    short = tiny_model(context_length=20)
+    assert set(Pair(short, tiny_model(seed=1, context_length=4)).drafting) == set(WIDTHS_TIMED)
 
 
 def _depth(tree):
@@ -141,7 +167,10 @@ def test_other_ways_of_drawing_have_plans_of_their_own(pair):
     assert steering.shape_for("coupled").template is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"verifying": 3}', "[]", "null"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", '{"verifying": 3}', "[]", "null", '{"verifying": {}, "drafting": {}, "ranks": {}}'],
+)
 def test_a_broken_file_is_measured_anew(pair, folder, content):
     target, small = pair
     Pair(target, small)

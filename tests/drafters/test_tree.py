@@ -7,8 +7,9 @@ import torch
 
 import architectures
 from outpace import Decoder
-from outpace.drafters.shape import SHAPES, parse_shape
-from outpace.drafters.tree import TreeDrafter
+from outpace.drafters.shape import Shape
+from outpace.drafters.shape_names import SHAPES, parse_shape
+from outpace.drafters.tree import TreeDrafter, _Growth
 from outpace.errors import InvalidArgument
 from outpace.lengths.fixed import FixedLength
 from outpace.models import wrap
@@ -68,6 +69,30 @@ def test_the_contract(shape):
     check_drafter(lambda: TreeDrafter(tiny_model(seed=1), shape), new_tokens=24)
 
 
+@pytest.mark.parametrize("shape", STACKS)
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_no_more_drafter_forwards_than_levels_and_one_of_the_target(pair, shape, settings):
+    target, small = pair
+    drafter = TreeDrafter(small, shape)
+    decoder = Decoder(target, drafter)
+    session = decoder.session()
+    counts = []
+    before = (0, 0)
+    for turn in decoder.stream(
+        range(20), max_new_tokens=60, ignore_eos=True, session=session, **settings
+    ):
+        now = (drafter.forwards, session.forwards)
+        if turn.index and turn.drafted:
+            counts.append((turn.tree.deepest(), now[0] - before[0], now[1] - before[1]))
+        before = now
+    for deepest, drafts, checks in counts:
+        assert checks == 1
+        # best first may look one level further down than what it keeps
+        assert deepest <= drafts <= deepest + ("best_first" in shape)
+    # what is planned for a tiny pair may have one level only
+    assert any(deepest > 1 for deepest, *_ in counts) or "sequoia" in shape
+
+
 def test_one_drafter_forward_a_level_and_one_of_the_target(pair):
     target, small = pair
     drafter = TreeDrafter(small, "fixed(depth=3, branch=2)")
@@ -117,17 +142,62 @@ def test_a_chain_shaped_tree_drafts_what_the_chain_drafter_drafts(pair):
         assert chains[0] == chains[1]
 
 
-def test_no_child_loses_its_parent_at_a_tie():
+@pytest.mark.parametrize("scale", [0.0, 1e4])
+def test_no_child_loses_its_parent_at_a_tie(scale):
     model = tiny_model()
-    with torch.no_grad():
-        model.model.get_output_embeddings().weight.zero_()  # every token is as good as any other
-    drafter = TreeDrafter(model, "best_first(nodes=10, depth=4, width=3)")
-    target = tiny_model()
-    decoder = Decoder(target, drafter, lengths=FixedLength(4, 10))
+    with torch.no_grad():  # every token is as good as any other; or one is sure, and so its child
+        model.model.get_output_embeddings().weight.mul_(scale)
+    drafter = TreeDrafter(model, "best_first(nodes=4, depth=4, width=3)")
+    decoder = Decoder(tiny_model(), drafter)
+    seen = []
     for turn in decoder.stream(range(20), max_new_tokens=10, ignore_eos=True):
         tokens, parents = turn.tree.lists()
         assert all(parent < node for node, parent in enumerate(parents))
-        assert len(tokens) <= 11
+        assert len(tokens) <= 5
+        seen.append(turn.tree.scores)
+    if scale:
+        assert [0.0] * 5 in seen  # a tie of parents and children it was
+
+
+def test_the_tie_that_goes_to_the_child_is_noticed():
+    grown = _Growth(0, torch.device("cpu"), [-1, 0, 1, 1], [0.0, 0.0, 0.0, -1.0], [[]] * 4, [0] * 4)
+    assert grown.best(1) == [0, 1]
+    order = sorted(range(1, 4), key=lambda node: (-grown.scores[node], -node))
+    assert order[0] == 2  # the mistake: its parent is not kept
+
+
+def test_a_whole_level_may_be_banned(pair):
+    target, small = pair
+    decoder = Decoder(target, TreeDrafter(small, "fixed(depth=2, branch=3)"))
+    only = [[token] for token in range(target.vocabulary) if token not in {7, 9}]
+    out = decoder.generate(range(20), max_new_tokens=12, bad_words=only, ignore_eos=True)
+    assert set(out.tokens) <= {7, 9}
+    assert (
+        out.tokens
+        == Decoder(target)
+        .generate(range(20), max_new_tokens=12, bad_words=only, ignore_eos=True)
+        .tokens
+    )
+
+
+def test_a_reset_and_a_new_text_begin_with_the_shape_as_given(pair):
+    target, small = pair
+    drafter = TreeDrafter(small, "fixed(depth=3, branch=1) + history(window=1, target=1, band=0)")
+    decoder, session = Decoder(target, drafter), None
+    session = decoder.session()
+
+    def depth():
+        return drafter._steering.shape_for("deterministic").depth
+
+    text = list(range(20))
+    text += decoder.generate(text, max_new_tokens=40, ignore_eos=True, session=session).tokens
+    assert depth() == 1
+    drafter.reset()
+    assert depth() == 3
+    decoder.generate(text, max_new_tokens=40, ignore_eos=True, session=session)
+    assert depth() == 1
+    decoder.generate([5], max_new_tokens=1)
+    assert depth() == 3
 
 
 def test_shapes_as_text():
@@ -135,6 +205,19 @@ def test_shapes_as_text():
     assert (shape.depth, shape.tau, shape.breadth.high) == (6, 0.1, 0.8)
     assert set(SHAPES) >= {"fixed", "pruned", "adaptive_breadth", "dynamic_depth", "history"}
     assert parse_shape("fixed").depth == 4
+
+
+def test_the_later_part_wins_where_it_was_given_something():
+    shape = parse_shape("fixed(depth=4, branch=2, nodes=15) + pruned(tau=0.1)")
+    assert (shape.depth, shape.branch, shape.nodes, shape.tau) == (4, 2, 15, 0.1)
+    shape = parse_shape("fixed(depth=4) + pruned(depth=6) + dynamic_depth(base=3, most=7)")
+    assert (shape.depth, shape.tau, shape.deepening.base) == (7, 0.03, 3)
+
+
+@pytest.mark.parametrize("values", [{"depth": 2.5}, {"branch": True}, {"tau": "a"}, {"keep": 0}])
+def test_values_of_another_kind_are_refused(values):
+    with pytest.raises(InvalidArgument, match="give"):
+        Shape(**values)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +230,12 @@ def test_shapes_as_text():
         ("fixed(depth=8, nodes=4)", "4 nodes for a depth of 8"),
         ("best_first(nodes=3, depth=6)", "3 nodes for a depth of 6"),
         ("fixed(nodes=900)", "nodes 900: give 63 or fewer"),
+        ("best_first(nodes=900)", "nodes 900: give 63 or fewer"),
+        ("best_first(width=3000)", "branch 3000: give 63 or fewer"),
+        ("adaptive_breadth(most=64)", "most 64: give 63 or fewer"),
+        ("fixed\0", "give NAME"),
+        ("fixed(depth={[]})", "give a whole number"),
+        ("sequoia + history", "sequoia plans the whole tree"),
         ("prune", "did you mean 'pruned'"),
         ("fixed(depht=3)", "unknown setting of fixed 'depht'"),
         ("fixed(depth=2.5)", "depth 2.5: give a whole number"),

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from outpace.errors import DrawRefused, InvalidArgument
-from outpace.sampling import Noise, Sampler, Stream
+from outpace.noise import Noise, Stream
+from outpace.sampling import Sampler
 from outpace.testing import (
     ContractBroken,
     EnumeratedNoise,

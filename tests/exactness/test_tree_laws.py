@@ -11,9 +11,11 @@ from torch import Tensor
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.shape import Shape
 from outpace.drafters.tree import TreeDrafter
+from outpace.drawing import Children, Drawing
 from outpace.errors import DrawRefused
 from outpace.models.tiny import tiny_model
-from outpace.sampling import Children, Drawing, Noise, Sampler, Sampling, draft_stream
+from outpace.noise import Noise, draft_stream
+from outpace.sampling import Sampler, Sampling
 from outpace.testing import (
     ContractBroken,
     EnumeratedNoise,

@@ -5,8 +5,9 @@ import torch
 
 from outpace import Decoder
 from outpace.drafters.model import ModelDrafter
+from outpace.drafters.tree import TreeDrafter
 from outpace.models.tiny import tiny_model
-from outpace.sampling import Noise, Stream
+from outpace.noise import Noise, Stream
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 
@@ -17,12 +18,24 @@ def test_the_noise_is_the_cpus():
     assert torch.allclose(cpu, gpu, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.8, "top_p": 0.9}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0.8, "top_p": 0.9},
+        {"temperature": 0.8, "repetition_penalty": 1.2, "no_repeat_ngram_size": 3},
+    ],
+)
 def test_every_drafter_writes_plain_text_on_the_gpu(settings):
     target = tiny_model(device="cuda")
     request = {"max_new_tokens": 100, "ignore_eos": True, **settings}
     wanted = Decoder(target).generate(range(20), **request)
-    for drafter in (ModelDrafter(tiny_model(device="cuda")), "ngram", "prompt-lookup"):
+    trees = [
+        TreeDrafter(tiny_model(device="cuda", seed=seed), shape)
+        for seed in (0, 1)
+        for shape in ("fixed", "pruned + adaptive_breadth", "best_first", "sequoia")
+    ]
+    for drafter in (ModelDrafter(tiny_model(device="cuda")), *trees, "ngram", "prompt-lookup"):
         out = Decoder.from_pretrained(target, drafter=drafter).generate(range(20), **request)
         assert out.tokens == wanted.tokens
 

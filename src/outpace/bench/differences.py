@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..models import LanguageModel
-from ..sampling import Noise, Stream
+from ..noise import Noise, Stream
 
 Kind = Literal["numerical", "bug", "approximate", "unclear"]
 

@@ -17,7 +17,8 @@ from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.model import ModelDrafter
 from ..drafters.none import NoDrafter
-from ..drafters.shape import Shape, parse_shape
+from ..drafters.shape import Shape
+from ..drafters.shape_names import parse_shape
 from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..errors import InvalidArgument
 from ..models import LanguageModel, load
@@ -231,7 +232,7 @@ class Loop(Method):
         if isinstance(drafter, NoDrafter):
             return {}
         if isinstance(drafter, TreeDrafter):
-            return {"tree": asdict(drafter.shape)}
+            return {"tree": asdict(drafter.shape), "plans": drafter.plans}
         return {"draft_length": self._length}
 
 

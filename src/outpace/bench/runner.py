@@ -208,7 +208,7 @@ class Bench:
         with method.ready():
             own = method.rows(prompt, self.writing)
         at = difference.index
-        expected = done.samples[self.reference][difference.prompt, 0].tokens[: at + 1]
+        expected = done.samples[reference.name][difference.prompt, 0].tokens[: at + 1]
         texts = (expected, [*expected[:at], difference.got])
         rows = [
             logits[at] if tokens[: at + 1] == text and at < len(logits) else None

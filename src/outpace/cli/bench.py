@@ -30,7 +30,7 @@ def bench(
     target: Annotated[str, a_text("MODEL", "Model folder or hub name.")] = "zoo:target",
     drafter: Annotated[
         str | None,
-        a_text("MODEL", "Draft model of draft and hf-assisted; the embedded target has its own."),
+        a_text("MODEL", "Draft model of draft, tree and hf-assisted; zoo:target has its own."),
     ] = None,
     methods: Annotated[
         list[str] | None,

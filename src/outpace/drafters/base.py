@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 
+from ..drawing import Drawing
 from ..models import LanguageModel
-from ..sampling import Drawing
 from ..types import Budget, Context, Round, TokenTree
 
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from ..cache import Session
+from ..drawing import Drawing, fit
 from ..models import LanguageModel
 from ..models.vocabulary import check_vocabularies
-from ..sampling import Drawing, fit
 from ..types import Budget, Context, TokenTree
 from .base import Drafter
 

@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from ..drawing import Drawing
 from ..errors import InvalidArgument, PromptError
-from ..sampling import Drawing
 from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
 

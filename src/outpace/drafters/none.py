@@ -1,6 +1,6 @@
 """Plain decoding, through the same loop."""
 
-from ..sampling import Drawing
+from ..drawing import Drawing
 from ..types import Budget, Context, TokenTree
 from .base import Drafter
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from ..cache.costs import forward_costs
+from ..cache.costs import WIDTHS_TIMED, forward_costs
 from ..models import LanguageModel
 from ..types import Round
 
@@ -60,12 +61,13 @@ class Pair:
         verifying: seconds of a forward of the target, by static width.
         drafting: the same of the drafter.
         ranks: acceptance by rank, for each way of drawing children.
+        path: the file.
     """
 
     def __init__(self, target: LanguageModel, drafter: LanguageModel) -> None:
         key = f"{target.fingerprint}{drafter.fingerprint}{_machine(target.device)}"
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        self._path = cache_folder() / "pairs" / f"{name}.json"
+        self.path = cache_folder() / "pairs" / f"{name}.json"
         self.ranks: dict[str, Ranks] = {}
         kept = self._read()
         if kept is None:
@@ -81,20 +83,22 @@ class Pair:
             "drafting": self.drafting,
             "ranks": {draw: [one.tries, one.hits] for draw, one in self.ranks.items()},
         }
-        new = self._path.with_suffix(f".{os.getpid()}.new")
+        new = self.path.with_suffix(f".{os.getpid()}.new")
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             new.write_text(json.dumps(record), encoding="utf-8")
-            new.replace(self._path)
+            new.replace(self.path)
 
     def _read(self) -> tuple[dict[int, float], dict[int, float]] | None:
         """Return the costs of an earlier run, its ranks taken over; None for no such file."""
         try:
-            record = json.loads(self._path.read_text(encoding="utf-8"))
+            record = json.loads(self.path.read_text(encoding="utf-8"))
             costs = [
                 {int(width): float(seconds) for width, seconds in record[name].items()}
                 for name in ("verifying", "drafting")
             ]
+            if not all(set(WIDTHS_TIMED) <= set(one) for one in costs):
+                return None
             for draw, (tries, hits) in record["ranks"].items():
                 if not len(tries) == len(hits) == RANKS:
                     return None
@@ -113,5 +117,5 @@ def cache_folder() -> Path:
 
 
 def _machine(device: torch.device) -> str:
-    what = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{what}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.node()
+    return f"{device.type} {what}, {torch.get_num_threads()} threads, torch {torch.__version__}"

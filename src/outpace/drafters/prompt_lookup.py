@@ -1,7 +1,7 @@
 """The prompt and the output so far draft what followed the longest match of their own end."""
 
+from ..drawing import Drawing
 from ..errors import InvalidArgument
-from ..sampling import Drawing
 from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
 

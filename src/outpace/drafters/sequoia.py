@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..errors import InvalidArgument
 from ..models.language_model import width_for
 from ..types import Draw, Round
 from .pair import RANKS, Pair, Ranks
-from .shape import Shape, Steering
+from .shape import Shape
+from .steering import Steering
 
 FIRST, LAST = 32, 8192
 """Visited nodes before the first plan; it is made anew at every doubling up to the last."""
@@ -33,7 +35,15 @@ class Planning(Steering):
         super().__init__(shape)
 
     def attach(self, pair: Pair) -> None:
-        """Take over what is known of a pair."""
+        """Take over what is known of a pair.
+
+        Raises:
+            InvalidArgument: the plans of another target are under way.
+        """
+        if self._pair is not None and self._pair.path != pair.path:
+            raise InvalidArgument(
+                "this drafter plans its trees for another target: make a TreeDrafter for each"
+            )
         self._pair = pair
         self._plans, self._due = {}, {}
         for draw, ranks in pair.ranks.items():
@@ -43,7 +53,14 @@ class Planning(Steering):
         """Return the plan for a way of drawing children, or a broad tree to learn from."""
         if draw in self._plans:
             return self._plans[draw]
-        return Shape(depth=min(2, self._given.depth), branch=RANKS)
+        given = self._given
+        return Shape(depth=min(2, given.depth), branch=RANKS, nodes=given.nodes)
+
+    @property
+    def plans(self) -> dict[str, Template]:
+        """The trees that are drafted now, by the way of drawing."""
+        made = {draw: shape.template for draw, shape in self._plans.items()}
+        return {draw: template for draw, template in made.items() if template is not None}
 
     def observe(self, turn: Round) -> None:
         """Count which children stood; plan anew when twice as much is known."""
@@ -89,11 +106,10 @@ def best_tree(
         The children of each node, numbered level by level; node 0 is the root. There is one at
         least, even if none was ever accepted: what is not drafted cannot be learnt about.
     """
-    if not any(shares):
-        return ((1,), ())
     table = _Table(shares, nodes, depth)
     sizes = {width - 1 for width in verifying if 1 < width <= nodes} | {nodes}
-    trees = [table.tree(size, levels) for size in sorted(sizes) for levels in range(1, depth + 1)]
+    made = [table.tree(size, levels) for size in sorted(sizes) for levels in range(1, depth + 1)]
+    trees = [tree for tree in made if len(tree) > 1] or [((1,), ())]
 
     def speed(tree: Template) -> float:
         seconds = verifying[width_for(len(tree))] + sum(

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..drawing import Drawing
 from ..lengths.fixed import MAX_LENGTH
 from ..models import LanguageModel
-from ..sampling import Drawing
 from ..types import Budget, Context, Round, TokenTree
 from .model import ModelDrafter
 from .pair import Pair
-from .sequoia import Planning
-from .shape import Shape, Steering, parse_shape
+from .sequoia import Planning, Template
+from .shape import Shape
+from .shape_names import parse_shape
+from .steering import Steering
 
 DEFAULT_SHAPE = "best_first"
 
@@ -69,13 +71,17 @@ class TreeDrafter(ModelDrafter):
             paths = [math.exp(grown.scores[node]) for node in level]
             places = [grown.places[node] for node in level]
             level = [level[number] for number in shape.grows(below, paths, places)]
+            if shape.keep:
+                level = grown.promising(level, min(most, shape.keep))
             if below == depth or not level or (not shape.keep and len(grown.parents) > most):
                 break
             computed = {node: number for number, node in enumerate(self._computed)}
             parents = [computed.get(grown.parents[node], -1) for node in level]
             logits = self._session.branch(grown.tokens(level), parents, below)
             self._computed += level
-        kept = grown.best(min(most, shape.keep)) if shape.keep else list(range(len(grown.parents)))
+        kept = list(range(len(grown.parents)))
+        if shape.keep:
+            kept = grown.best(min(most, shape.keep))
         self._computed = [kept.index(node) if node in kept else -1 for node in self._computed]
         self._proposed = grown.tree(kept, drawing)
         return self._proposed
@@ -83,6 +89,17 @@ class TreeDrafter(ModelDrafter):
     def observe(self, context: Context, turn: Round) -> None:
         """Let the shape follow the acceptance."""
         self._steering.observe(turn)
+
+    @property
+    def plans(self) -> dict[str, Template]:
+        """Of a planned shape, the trees that are drafted now, by the way of drawing."""
+        return self._steering.plans if isinstance(self._steering, Planning) else {}
+
+    def reset(self) -> None:
+        """Forget earlier texts; what a pair is worth to a planned shape stays known."""
+        super().reset()
+        self._steering.reset()
+        self._computed = []
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Prefill the prompt; a new text begins with the shape as given."""
@@ -127,8 +144,7 @@ class _Growth:
     ) -> list[int]:
         """Add the children of a level, given ``logits [n, V]``; return them."""
         drawn = drawing.children(logits, [self.paths[node] for node in level], shape.widest)
-        tokens, scores = drawn.tokens.tolist(), drawn.scores.tolist()
-        best = drawn.best.tolist()
+        tokens, scores, best = drawn.lists()
         first = len(self.parents)
         for row, node in enumerate(level):
             if drawn.log_q is not None:
@@ -137,7 +153,7 @@ class _Growth:
             for rank in range(min(shape.children(best[row], place), len(scores[row]))):
                 if most is not None and len(self.parents) > most:
                     break
-                if scores[row][rank] == -math.inf:  # a filter took it out
+                if not scores[row][rank] > -math.inf:  # a filter took it out, or all of them: NaN
                     continue
                 self.parents.append(node)
                 self.scores.append(self.scores[node] + scores[row][rank])
@@ -148,6 +164,16 @@ class _Growth:
     def tokens(self, nodes: Sequence[int]) -> Tensor:
         """Return the tokens of nodes, ``[n]``."""
         return torch.tensor([self.paths[node][-1] for node in nodes]).to(self.device)
+
+    def promising(self, level: list[int], count: int) -> list[int]:
+        """Return the nodes of a level whose children can be among the ``count`` best.
+
+        A child never scores more than its parent, and at a tie the node that came first wins.
+        """
+        if len(self.scores) - 1 < count:
+            return level
+        least = sorted(self.scores[1:], reverse=True)[count - 1]
+        return [node for node in level if self.scores[node] > least]
 
     def best(self, count: int) -> list[int]:
         """Return the root and the ``count`` nodes of the best paths, in the tree's order.

@@ -78,7 +78,7 @@ class LanguageModel:
 
     @property
     def fingerprint(self) -> str:
-        """A digest that other weights, another configuration or another precision change."""
+        """A digest of the configuration, the precision and the first weights of each matrix."""
         some = torch.cat([p.detach().flatten()[:64].float() for p in self.model.parameters()])
         digest = hashlib.sha256(self.config.to_json_string().encode())
         digest.update(str(self.dtype).encode())

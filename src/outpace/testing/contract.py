@@ -16,7 +16,8 @@ from ..lengths import LengthController
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
 from ..models.tiny import tiny_model
-from ..sampling import Noise, Sampler
+from ..noise import Noise
+from ..sampling import Sampler
 from ..types import Budget, Context, Draw, TokenTree
 from ..verifiers import Verifier
 from .laws import (
@@ -75,6 +76,7 @@ class _Watched(Drafter):
     def __init__(self, inner: Drafter) -> None:
         self._inner = inner
         self.exact, self.wants = inner.exact, inner.wants
+        self.branches, self.budget = inner.branches, inner.budget
         self.attach, self.start = inner.attach, inner.start  # type: ignore[method-assign]
         self.observe, self.reset = inner.observe, inner.reset  # type: ignore[method-assign]
 
@@ -92,8 +94,9 @@ def check_drafter(
     """Check a drafter: valid trees within the budget, and the text of plain decoding.
 
     Every prompt of :data:`PROMPTS` is continued under every setting of :data:`SETTINGS` with
-    draft lengths 1 and 5, on one drafter that goes on from text to text, and once more after
-    ``reset``. Then a text is continued in a session.
+    draft lengths 1 and 5, and with the drafter's own budget if it has one, on one drafter that
+    goes on from text to text, and once more after ``reset``. Then a text is continued in a
+    session.
 
     Args:
         make: returns a fresh drafter.
@@ -106,7 +109,10 @@ def check_drafter(
     target = tiny_model() if target is None else target
     plain = Decoder(target, NoDrafter())
     drafter = _Watched(make())
-    decoders = {k: Decoder(target, drafter, lengths=FixedLength(k)) for k in (1, 5)}
+    decoders = {str(k): Decoder(target, drafter, lengths=FixedLength(k)) for k in (1, 5)}
+    if drafter.budget is not None:
+        decoders["its own"] = Decoder(target, drafter)
+    *_, last = decoders.values()
     for prompt, settings in itertools.product(PROMPTS, SETTINGS):
         wanted = plain.generate(prompt, max_new_tokens=new_tokens, **settings)  # type: ignore[arg-type]
         for attempt, (length, decoder) in itertools.product(
@@ -118,7 +124,7 @@ def check_drafter(
                 f"{attempt}, K = {length}, prompt {prompt[:8]}, {settings or 'greedy'}: not "
                 f"plain decoding's text from token {_first(got.tokens, wanted.tokens)}",
             )
-            if length == 5:
+            if decoder is last:
                 drafter.reset()
     decoder = Decoder(target, drafter)
     session, text = decoder.session(), list(PROMPTS[2])

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..sampling import Noise, Sampler
+from ..noise import Noise
+from ..sampling import Sampler
 from ..types import Context, Draw, TokenTree, Verdict
 from ..verifiers import Verifier
 from .trees import ContractBroken, need, walks
