@@ -95,7 +95,7 @@ def test_json_fields(generate: Run, folder: Path) -> None:
         "target": str(folder),
         "drafter": "prompt-lookup",
         "tree": None,
-        "draft_length": None,
+        "draft_length": "5",
         "dtype": "float32",
         "device": "cpu",
         "verifier": "coupled",

@@ -130,7 +130,7 @@ def generate(
     parts: dict[str, Any] = {
         "drafter": zoo.partner(target) if drafter == "auto" else drafter,
         "tree": tree,
-        "draft_length": draft_length,
+        "draft_length": "5" if draft_length is None and tree is None else draft_length,
         "dtype": dtype,
         "device": device,
         "verifier": verifier,

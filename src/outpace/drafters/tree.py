@@ -21,7 +21,7 @@ from .shape import Shape
 from .shape_names import parse_shape
 from .steering import Steering
 
-DEFAULT_SHAPE = "best_first"
+DEFAULT_SHAPE = "sequoia"
 
 
 class TreeDrafter(ModelDrafter):
