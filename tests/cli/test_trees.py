@@ -138,6 +138,7 @@ def test_the_benchmark_takes_shapes(run: Run, folder: Path, similar: Path, tmp_p
         ("tree@4", "takes no draft length"),
         ("tree:fixed@4", "give NAME|takes no draft length"),
         ("tree:fixd", "did you mean 'fixed'?"),
+        ("tree:", "give NAME"),
         ("trees", "did you mean 'tree'?"),
     ],
 )

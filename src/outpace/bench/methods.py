@@ -257,10 +257,10 @@ def tree_of(method: str) -> Shape | None:
     Raises:
         InvalidArgument: no such shape.
     """
-    name, _, shape = method.partition(":")
+    name, colon, shape = method.partition(":")
     if name != "tree":
         return None
-    return parse_shape(shape or DEFAULT_SHAPE)
+    return parse_shape(shape if colon else DEFAULT_SHAPE)
 
 
 def needs_drafter(method: str) -> bool:

@@ -29,8 +29,8 @@ class Breadth:
         _share("high", self.high)
         _share("low", self.low)
         _need(self.low <= self.high, f"low {self.low} above high {self.high}: give low <= high")
-        _count("least", self.least)
-        _count("most", self.most)
+        check_count("least", self.least)
+        check_count("most", self.most)
         _need(self.most >= self.least, f"most {self.most}: give least ({self.least}) or more")
 
     def children(self, best: float) -> int:
@@ -51,7 +51,7 @@ class Deepening:
     def __post_init__(self) -> None:
         _share("stop", self.stop)
         _share("deepen", self.deepen)
-        _count("base", self.base)
+        check_count("base", self.base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class History:
     band: float = 0.1
 
     def __post_init__(self) -> None:
-        _count("window", self.window, most=None)
+        check_count("window", self.window, most=None)
         for name in ("target", "step", "band"):
             _share(name, getattr(self, name))
 
@@ -114,11 +114,11 @@ class Shape:
 
     def __post_init__(self) -> None:
         for name in ("depth", "branch", "nodes"):
-            _count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         _share("tau", self.tau)
         most = self.nodes
         if self.keep is not None:
-            _count("nodes", self.keep)
+            check_count("nodes", self.keep)
             most = self.keep
         _need(
             most >= self.depth,
@@ -182,7 +182,8 @@ def _need(condition: bool, message: str) -> None:
         raise InvalidArgument(message)
 
 
-def _count(name: str, value: Any, most: int | None = MAX_LENGTH) -> None:
+def check_count(name: str, value: Any, most: int | None = MAX_LENGTH) -> None:
+    """Raise InvalidArgument for a number of nodes, levels or children that no tree can have."""
     right = isinstance(value, Integral) and not isinstance(value, bool)
     _need(right, f"{name} {value!r}: give a whole number")
     _need(value >= 1, f"{name} {value}: give 1 or more")

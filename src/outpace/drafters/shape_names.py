@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..lengths.fixed import MAX_LENGTH
 from ..registry import unknown_among
-from .shape import Breadth, Deepening, History, Shape
+from .shape import Breadth, Deepening, History, Shape, check_count
 
 
 def fixed(depth: int = 4, branch: int = 2, nodes: int = MAX_LENGTH) -> dict[str, Any]:
@@ -36,6 +36,7 @@ def dynamic_depth(
     stop: float = 0.1, deepen: float = 0.5, base: int = 5, most: int = 9
 ) -> dict[str, Any]:
     """Paths under ``stop`` end; below ``base`` levels only those over ``deepen`` go on."""
+    check_count("most", most)
     if most < base:
         raise InvalidArgument(f"most {most}: give base ({base}) or more")
     return {"depth": most, "deepening": Deepening(stop, deepen, base)}
@@ -50,6 +51,7 @@ def history(
 
 def best_first(nodes: int = 31, depth: int = 6, width: int = 8) -> dict[str, Any]:
     """The ``nodes`` best of what ``width`` children of the ``width`` best nodes a level give."""
+    check_count("width", width)
     return {"depth": depth, "branch": width, "keep": nodes}
 
 
@@ -100,6 +102,8 @@ def _part(part: ast.expr, text: str, *, first: bool = True) -> dict[str, Any]:
         key = keyword.arg or "**"
         if key not in allowed:
             raise InvalidArgument(unknown_among(f"setting of {name}", key, list(allowed)))
+        if key in values:
+            raise InvalidArgument(f"{name}: {key} is given twice: give it once")
         try:
             value = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, RecursionError):
