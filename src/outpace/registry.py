@@ -17,6 +17,8 @@ DRAFTERS: Mapping[str, str] = {
     "model": "outpace.drafters.model:ModelDrafter",
     "tree": "outpace.drafters.tree:TreeDrafter",
     "ngram": "outpace.drafters.ngram:NgramDrafter",
+    "cascade": "outpace.drafters.cascade:CascadeDrafter",
+    "bandit": "outpace.drafters.bandit:BanditDrafter",
     "prompt-lookup": "outpace.drafters.prompt_lookup:PromptLookupDrafter",
 }
 VERIFIERS: Mapping[str, str] = {

@@ -8,13 +8,26 @@ from hypothesis import strategies as st
 from outpace import Decoder, registry, testing
 from outpace.compose import make_lengths
 from outpace.drafters import Drafter
+from outpace.drafters.bandit import BanditDrafter
+from outpace.drafters.cascade import CascadeDrafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
+from outpace.drafters.prompt_lookup import PromptLookupDrafter
+from outpace.drafters.sources import Source
 from outpace.drafters.tree import TreeDrafter
 from outpace.errors import InvalidArgument
 from outpace.lengths import LengthController
 from outpace.types import Budget, TokenTree
+
+
+def _sources():
+    return [
+        Source("lookup", PromptLookupDrafter(), Budget.chain(3)),
+        Source("tree", TreeDrafter(testing.tiny_model(), "pruned(depth=3) + history(window=2)")),
+        Source("model", ModelDrafter(testing.tiny_model(seed=1, layers=1))),
+    ]
+
 
 MADE = {
     "none": [NoDrafter],
@@ -30,6 +43,8 @@ MADE = {
         lambda: TreeDrafter(testing.tiny_model(seed=1, layers=1), "pruned + adaptive_breadth"),
         lambda: TreeDrafter(testing.tiny_model(seed=0, context_length=48), "best_first"),
     ],
+    "cascade": [CascadeDrafter, lambda: CascadeDrafter(_sources())],
+    "bandit": [BanditDrafter, lambda: BanditDrafter(_sources(), fading=0.5)],
     "model": [
         lambda: ModelDrafter(testing.tiny_model(seed=0)),
         lambda: ModelDrafter(testing.tiny_model(seed=1, layers=1)),

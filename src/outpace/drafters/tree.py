@@ -87,8 +87,9 @@ class TreeDrafter(ModelDrafter):
         return self._proposed
 
     def observe(self, context: Context, turn: Round) -> None:
-        """Let the shape follow the acceptance."""
-        self._steering.observe(turn)
+        """Let the shape follow the acceptance of its own trees, not those of another source."""
+        if turn.tree is self._proposed:
+            self._steering.observe(turn)
 
     @property
     def plans(self) -> dict[str, Template]:

@@ -1,0 +1,115 @@
+"""Drafters made of drafters: what cascade and bandit have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..drawing import Drawing
+from ..errors import InvalidArgument
+from ..lengths.fixed import MAX_LENGTH
+from ..models import LanguageModel
+from ..types import Budget, Context, Round, TokenTree
+from .base import Drafter
+from .ngram import NgramDrafter
+from .prompt_lookup import PromptLookupDrafter
+
+LOOKUP = Budget.chain(10)
+"""What a drafter that costs next to nothing gets: width is its only price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One of the drafters.
+
+    Attributes:
+        name: what it is called in figures.
+        drafter: itself.
+        budget: what it gets at most; None is its own, or 5 tokens in a row.
+    """
+
+    name: str
+    drafter: Drafter
+    budget: Budget | None = None
+
+    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        """Draft within both budgets."""
+        own = self.budget or self.drafter.budget or Budget.chain(5)
+        both = Budget(min(own.nodes, budget.nodes), min(own.depth, budget.depth))
+        return self.drafter.propose(context, both, drawing)
+
+
+def usual_sources() -> list[Source]:
+    """Return the sources that need no model."""
+    return [
+        Source("prompt-lookup", PromptLookupDrafter(longest=5, shortest=2), LOOKUP),
+        Source("ngram", NgramDrafter(), LOOKUP),
+    ]
+
+
+class Combined(Drafter):
+    """Has several sources, one of which drafts a round; all learn from every round.
+
+    Args:
+        sources: in order; None is :func:`usual_sources`.
+
+    Raises:
+        InvalidArgument: no sources, or one twice.
+    """
+
+    branches = True
+    budget = Budget(MAX_LENGTH, MAX_LENGTH)  # every source has one of its own
+
+    def __init__(self, sources: Sequence[Source] | None = None) -> None:
+        self.sources = list(usual_sources() if sources is None else sources)
+        names = [source.name for source in self.sources]
+        if not names or len(set(names)) < len(names):
+            raise InvalidArgument(
+                f"sources {', '.join(names) or 'none'}: give one or more, each once"
+            )
+        self.exact = all(source.drafter.exact for source in self.sources)
+        self.wants = frozenset().union(*(source.drafter.wants for source in self.sources))
+
+    @abstractmethod
+    def order(self) -> list[Source]:
+        """Return the sources in the order they are asked; the first that has a draft drafts."""
+
+    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        """Return the draft of the first source that has one, or the root alone."""
+        tree = TokenTree.chain(context.tokens[-1])
+        for source in self.order():
+            tree = source.propose(context, budget, drawing)
+            if len(tree) > 1:
+                self.chose(source)
+                return tree
+        self.chose(None)
+        return tree
+
+    def chose(self, source: Source | None) -> None:
+        """Note which source drafts this round; None for no draft at all."""
+
+    def attach(self, target: LanguageModel) -> None:
+        """Have all sources meet the target."""
+        for source in self.sources:
+            source.drafter.attach(target)
+
+    def start(self, context: Context, *, resume: bool = False) -> None:
+        """Begin a text with all sources."""
+        for source in self.sources:
+            source.drafter.start(context, resume=resume)
+
+    def observe(self, context: Context, turn: Round) -> None:
+        """Let all sources learn."""
+        for source in self.sources:
+            source.drafter.observe(context, turn)
+
+    def reset(self) -> None:
+        """Have all sources forget earlier texts."""
+        for source in self.sources:
+            source.drafter.reset()
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values that all of them hold."""
+        return sum(source.drafter.kv_bytes for source in self.sources)

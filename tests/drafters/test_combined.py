@@ -1,0 +1,119 @@
+"""Drafters made of drafters: who drafts, who learns, and what a bandit settles on."""
+
+import pytest
+
+from outpace import Decoder
+from outpace.drafters import Drafter
+from outpace.drafters.bandit import BanditDrafter
+from outpace.drafters.cascade import CascadeDrafter
+from outpace.drafters.model import ModelDrafter
+from outpace.drafters.ngram import NgramDrafter
+from outpace.drafters.sources import Source
+from outpace.drafters.tree import TreeDrafter
+from outpace.errors import InvalidArgument
+from outpace.models.tiny import tiny_model
+from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
+
+
+class Says(Drafter):
+    """Drafts the same tokens every round, or nothing."""
+
+    def __init__(self, *drafted):
+        self.drafted = drafted
+        self.learnt = 0
+
+    def propose(self, context, budget, drawing):
+        return TokenTree.chain(context.tokens[-1], self.drafted[: budget.depth])
+
+    def observe(self, context, turn):
+        self.learnt += 1
+
+
+def made(kind, *sources):
+    return kind([Source(f"s{number}", one) for number, one in enumerate(sources)])
+
+
+def played(drafter, worth, rounds):
+    """Let sources draft; ``worth`` says how long the round of each takes. Return who drafted."""
+    context, went = Context([1, 2, 3]), []
+    drafter.start(context)
+    for index in range(1, rounds + 1):
+        tree = drafter.propose(context, Budget.chain(5), None)
+        token = tree.lists()[0][1] if len(tree) > 1 else 0
+        went.append(token)
+        verdict = Verdict([], [7], [])
+        times = Times(0.0, 0.0, worth(token, index), worth(token, index))
+        drafter.observe(context, Round(index, tree, verdict, (7,), ("plain",), ("",), times))
+    return went
+
+
+def test_the_first_with_a_draft_drafts_and_all_learn():
+    silent, one, two = Says(), Says(5), Says(6)
+    drafter = made(CascadeDrafter, silent, one, two)
+    assert played(drafter, lambda token, index: 1.0, 3) == [5, 5, 5]
+    assert [one.learnt for one in (silent, one, two)] == [3, 3, 3]
+
+
+def test_nobody_has_a_draft():
+    assert played(made(CascadeDrafter, Says()), lambda token, index: 1.0, 2) == [0, 0]
+
+
+def test_a_source_gets_no_more_than_its_budget():
+    drafter = CascadeDrafter([Source("one", Says(1, 2, 3, 4), Budget.chain(2))])
+    context = Context([9])
+    assert len(drafter.propose(context, Budget.chain(5), None)) == 3
+    assert len(drafter.propose(context, Budget.chain(1), None)) == 2
+    assert len(drafter.propose(context, Budget(0, 0), None)) == 1
+
+
+@pytest.mark.parametrize("best", [1, 2, 3, 0])
+def test_the_bandit_settles_on_the_fastest(best):
+    def worth(token, index):
+        return 0.5 if token == best else 1.0
+
+    went = played(made(BanditDrafter, Says(1), Says(2), Says(3)), worth, 300)
+    assert set(went[:4]) == {0, 1, 2, 3}  # each is tried, writing without a draft too
+    assert went[4:].count(best) > 0.9 * len(went[4:])
+
+
+def test_the_bandit_notices_that_the_fastest_has_changed():
+    def worth(token, index):
+        return 0.5 if token == (1 if index <= 150 else 2) else 1.0
+
+    went = played(made(BanditDrafter, Says(1), Says(2)), worth, 400)
+    assert went[50:150].count(1) > 80
+    assert went[300:].count(2) > 80
+
+
+def test_what_the_bandit_learnt_outlives_a_reset():
+    drafter = made(BanditDrafter, Says(1), Says(2))
+    played(drafter, lambda token, index: 0.5 if token == 2 else 1.0, 100)
+    drafter.reset()
+    assert drafter.rates["s1"] > 1.5 * drafter.rates["s0"]
+    assert played(drafter, lambda token, index: 0.5 if token == 2 else 1.0, 20).count(2) > 15
+
+
+def test_a_tree_follows_its_own_rounds_only():
+    small = tiny_model()
+    tree = TreeDrafter(small, "fixed(depth=3, branch=1) + history(window=1, target=1, band=0)")
+    drafter = CascadeDrafter([Source("says", Says(5)), Source("tree", tree)])
+    Decoder(tiny_model(), drafter).generate(range(20), max_new_tokens=20, ignore_eos=True)
+    assert tree._steering.shape_for("deterministic").depth == 3
+
+
+@pytest.mark.parametrize("kind", [CascadeDrafter, BanditDrafter])
+def test_a_model_that_sat_out_catches_up(kind):
+    target = tiny_model()
+    drafter = kind([Source("ngram", NgramDrafter(3)), Source("model", ModelDrafter(tiny_model()))])
+    request = {"max_new_tokens": 120, "ignore_eos": True, "temperature": 0.7, "seed": 2}
+    out = Decoder(target, drafter).generate(range(20), **request)
+    assert out.tokens == Decoder(target).generate(range(20), **request).tokens
+    assert out.stats.accepted > 0
+
+
+@pytest.mark.parametrize("kind", [CascadeDrafter, BanditDrafter])
+def test_no_sources_or_one_twice_are_refused(kind):
+    with pytest.raises(InvalidArgument, match="give one or more, each once"):
+        kind([])
+    with pytest.raises(InvalidArgument, match="a, a"):
+        kind([Source("a", Says()), Source("a", Says())])
