@@ -33,6 +33,9 @@ class BanditDrafter(Combined):
     score drafts; where it has no draft, the next one does, so a source is judged by the rounds it
     drafts in. Writing without a draft is a source too.
 
+    Times differ from run to run, and with them who drafts: under coupled verification the text does
+    not, under a rejection verifier a seed repeats its law only.
+
     What is learnt is speed, no text: it outlives :meth:`reset`, and counts less in the next text.
 
     Args:

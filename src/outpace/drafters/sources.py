@@ -58,16 +58,15 @@ class Combined(Drafter):
         InvalidArgument: no sources, or one twice.
     """
 
-    branches = True
     budget = Budget(MAX_LENGTH, MAX_LENGTH)  # every source has one of its own
 
     def __init__(self, sources: Sequence[Source] | None = None) -> None:
         self.sources = list(usual_sources() if sources is None else sources)
         names = [source.name for source in self.sources]
         if not names or len(set(names)) < len(names):
-            raise InvalidArgument(
-                f"sources {', '.join(names) or 'none'}: give one or more, each once"
-            )
+            given = ", ".join(names) or "none"
+            raise InvalidArgument(f"sources {given}: give one or more, each once")
+        self.branches = any(source.drafter.branches for source in self.sources)
         self.exact = all(source.drafter.exact for source in self.sources)
         self.wants = frozenset().union(*(source.drafter.wants for source in self.sources))
 
