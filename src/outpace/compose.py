@@ -10,6 +10,7 @@ import torch
 from . import registry
 from .drafters import Drafter
 from .drafters.model import ModelDrafter
+from .drafters.retokenized import RetokenizedDrafter
 from .drafters.shape import Shape
 from .drafters.shape_names import parse_shape
 from .drafters.tree import TreeDrafter
@@ -18,6 +19,8 @@ from .lengths import LengthController
 from .lengths.fixed import FixedLength
 from .models import LanguageModel, load
 from .verifiers import Verifier
+
+RETOKENIZED = "retokenized:"
 
 
 def make_verifier(verifier: str | Verifier) -> Verifier:
@@ -98,6 +101,8 @@ def make_drafter(
 ) -> Drafter:
     """Return a drafter from a registered name, a model folder or a hub name.
 
+    ``retokenized:MODEL`` is a draft model with another tokenizer than the target's.
+
     Raises:
         UnknownName: neither a method nor a model.
         InvalidArgument: a shape for a method that drafts no trees.
@@ -109,8 +114,10 @@ def make_drafter(
     if found is not None:
         made: Drafter = found()
         return made
+    _, other, text = text.rpartition(RETOKENIZED)
     try:
-        return model_drafter(load(text, dtype=dtype, device=device), shape)
+        model = load(text, dtype=dtype, device=device)
+        return RetokenizedDrafter(model) if other else model_drafter(model, shape)
     except ModelNotFound as error:
         if os.sep in text or os.path.exists(text):
             raise
@@ -136,6 +143,14 @@ def check_drafter_name(name: str | os.PathLike[str], shape: Shape | None = None)
             "drafter 'tree' needs a model: give the drafter's folder or hub name, and the tree's "
             "shape as tree (--tree)"
         )
+    if text in {"retokenized", RETOKENIZED}:
+        raise InvalidArgument(
+            "drafter 'retokenized' needs a model: give retokenized:FOLDER or retokenized:NAME"
+        )
+    if text.startswith(RETOKENIZED):
+        if shape is not None:
+            raise InvalidArgument(f"drafter {text!r} drafts chains only: leave the tree out")
+        return
     known = registry.names("drafter")
     if shape is not None and text in known:
         raise InvalidArgument(

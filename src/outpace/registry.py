@@ -19,6 +19,7 @@ DRAFTERS: Mapping[str, str] = {
     "ngram": "outpace.drafters.ngram:NgramDrafter",
     "cascade": "outpace.drafters.cascade:CascadeDrafter",
     "bandit": "outpace.drafters.bandit:BanditDrafter",
+    "retokenized": "outpace.drafters.retokenized:RetokenizedDrafter",
     "prompt-lookup": "outpace.drafters.prompt_lookup:PromptLookupDrafter",
 }
 VERIFIERS: Mapping[str, str] = {

@@ -14,6 +14,7 @@ from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
 from outpace.drafters.prompt_lookup import PromptLookupDrafter
+from outpace.drafters.retokenized import RetokenizedDrafter
 from outpace.drafters.sources import Source
 from outpace.drafters.tree import TreeDrafter
 from outpace.errors import InvalidArgument
@@ -42,6 +43,10 @@ MADE = {
         lambda: TreeDrafter(testing.tiny_model(seed=0), "fixed(depth=3, branch=2)"),
         lambda: TreeDrafter(testing.tiny_model(seed=1, layers=1), "pruned + adaptive_breadth"),
         lambda: TreeDrafter(testing.tiny_model(seed=0, context_length=48), "best_first"),
+    ],
+    "retokenized": [
+        lambda: RetokenizedDrafter(testing.tiny_model()),
+        lambda: RetokenizedDrafter(testing.tiny_model(seed=1, context_length=48)),
     ],
     "cascade": [CascadeDrafter, lambda: CascadeDrafter(_sources())],
     "bandit": [BanditDrafter, lambda: BanditDrafter(_sources(), fading=0.5)],
