@@ -17,6 +17,7 @@ DRAFTERS: Mapping[str, str] = {
     "model": "outpace.drafters.model:ModelDrafter",
     "tree": "outpace.drafters.tree:TreeDrafter",
     "ngram": "outpace.drafters.ngram:NgramDrafter",
+    "early-exit": "outpace.drafters.early_exit:EarlyExitDrafter",
     "cascade": "outpace.drafters.cascade:CascadeDrafter",
     "bandit": "outpace.drafters.bandit:BanditDrafter",
     "retokenized": "outpace.drafters.retokenized:RetokenizedDrafter",

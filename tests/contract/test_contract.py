@@ -10,6 +10,7 @@ from outpace.compose import make_lengths
 from outpace.drafters import Drafter
 from outpace.drafters.bandit import BanditDrafter
 from outpace.drafters.cascade import CascadeDrafter
+from outpace.drafters.early_exit import EarlyExitDrafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
@@ -48,6 +49,7 @@ MADE = {
         lambda: RetokenizedDrafter(testing.tiny_model()),
         lambda: RetokenizedDrafter(testing.tiny_model(seed=1, context_length=48)),
     ],
+    "early-exit": [EarlyExitDrafter, lambda: EarlyExitDrafter(1)],
     "cascade": [CascadeDrafter, lambda: CascadeDrafter(_sources())],
     "bandit": [BanditDrafter, lambda: BanditDrafter(_sources(), fading=0.5)],
     "model": [
