@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from heapq import heappop, heappush
+from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ RATES = (0.42, 0.12, 0.07, 0.045, 0.03, 0.025, 0.02, 0.015)
 
 
 class Successors:
-    """The target's latest best tokens after each token: a matrix ``[V, k]`` on the host, best first.
+    """The target's latest best tokens after each token: a matrix ``[V, k]`` on the host.
 
     Two bytes an entry where the vocabulary has at most 32,768 tokens, else four.
 
@@ -98,7 +100,7 @@ class RecyclingDrafter(Drafter):
     def __init__(
         self, rates: Sequence[float] = RATES, *, everywhere: bool = True, keep: bool = False
     ) -> None:
-        falling = all(one >= two for one, two in zip(rates, rates[1:], strict=False))
+        falling = all(one >= two for one, two in pairwise(rates))
         if not rates or not falling or not all(0 < rate <= 1 for rate in rates):
             raise InvalidArgument(
                 f"rates {tuple(rates)}: give at least one, each over 0 and at most 1, none higher "
@@ -173,23 +175,23 @@ def plan(rates: tuple[float, ...], nodes: int, depth: int) -> Template:
     Returns:
         The children of each node, numbered level by level; node 0 is the root.
     """
-    Way = tuple[int, ...]  # ranks from the root
-    heap: list[tuple[float, int, Way]] = []
-    kept: list[tuple[int, Way]] = [(0, ())]
-    if depth > 0:
-        heappush(heap, (-rates[0], 1, (0,)))
+    heap: list[tuple[float, int, tuple[int, ...]]] = []
+
+    def offer(way: tuple[int, ...]) -> None:
+        if len(way) <= depth and way[-1] < len(rates):
+            # multiplied in one order, so that equal products are equal to the last bit
+            heappush(heap, (-prod(rates[rank] for rank in sorted(way)), len(way), way))
+
+    kept: list[tuple[int, ...]] = [()]  # the ranks on the way from the root
+    offer((0,))
     while heap and len(kept) <= nodes:
-        share, level, way = heappop(heap)
-        kept.append((level, way))
-        rank = way[-1]
-        if rank + 1 < len(rates):
-            sibling = share / rates[rank] * rates[rank + 1]
-            heappush(heap, (sibling, level, (*way[:-1], rank + 1)))
-        if level < depth:
-            heappush(heap, (share * rates[0], level + 1, (*way, 0)))
-    places = {way: place for place, (_, way) in enumerate(sorted(kept))}
-    below: list[list[int]] = [[] for _ in places]
-    for way, place in places.items():
-        if way:
-            below[places[way[:-1]]].append(place)
+        *_, way = heappop(heap)
+        kept.append(way)
+        offer((*way[:-1], way[-1] + 1))
+        offer((*way, 0))
+    kept.sort(key=lambda way: (len(way), way))
+    places = {way: place for place, way in enumerate(kept)}
+    below: list[list[int]] = [[] for _ in kept]
+    for way in kept[1:]:
+        below[places[way[:-1]]].append(places[way])
     return tuple(tuple(children) for children in below)
