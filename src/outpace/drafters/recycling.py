@@ -19,8 +19,12 @@ from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
 from .sequoia import Template
 
-RATES = (0.42, 0.12, 0.07, 0.045, 0.03, 0.025, 0.02, 0.015)
-"""How often the child of each rank is the one that stands."""
+RATES = (0.44, 0.11, 0.05, 0.027, 0.027, 0.016, 0.014, 0.014)
+"""How often the child of each rank is the one that stands.
+
+Measured with the embedded target: ten prompts each of HumanEval and PG-19, 64 new tokens, greedy and
+at temperature 0.8, with and without ``keep``, all eight weighted equally.
+"""
 
 
 class Successors:
