@@ -22,15 +22,15 @@ from .sequoia import Template
 RATES = (0.44, 0.11, 0.05, 0.027, 0.027, 0.016, 0.014, 0.014)
 """How often the child of each rank is the one that stands.
 
-Measured with the embedded target: ten prompts each of HumanEval and PG-19, 64 new tokens, greedy and
-at temperature 0.8, with and without ``keep``, all eight weighted equally.
+Measured with the embedded target: ten prompts each of HumanEval and PG-19, 64 new tokens, greedy
+and at temperature 0.8, with and without ``keep``, all eight weighted equally.
 """
 
 
 class Successors:
     """The target's latest best tokens after each token: a matrix ``[V, k]`` on the host.
 
-    Two bytes an entry where the vocabulary has at most 32,768 tokens, else four.
+    Best first. Two bytes an entry where the vocabulary has at most 32,768 tokens, else four.
 
     Args:
         vocabulary: V.
