@@ -281,9 +281,14 @@ class Decoder:
     def _extras(self, logits: Tensor, verdict: Verdict) -> dict[str, Tensor]:
         if not self._topk:
             return {}
-        rows = logits[[0, *verdict.path]]
-        best = torch.topk(rows, min(max(self._topk.values()), rows.shape[-1]), dim=-1).indices
-        return {name: best[:, :k] for name, k in self._topk.items()}
+        kept = [0, *verdict.path]
+        everywhere = "topk-all" in (what for what, _ in self._topk)
+        rows = logits if everywhere else logits[kept]
+        most = min(max(k for _, k in self._topk), rows.shape[-1])
+        best = torch.topk(rows, most, dim=-1).indices
+        on_path = best[kept] if everywhere else best
+        found = {"topk": on_path, "topk-all": best}
+        return {f"{what}:{k}": found[what][:, :k] for what, k in self._topk}
 
 
 class Stream:
@@ -333,15 +338,16 @@ def _check_root(tree: TokenTree, context: Context, drafter: Drafter) -> None:
         )
 
 
-def _wanted_topk(drafter: Drafter) -> dict[str, int]:
-    wanted = {}
+def _wanted_topk(drafter: Drafter) -> list[tuple[str, int]]:
+    wanted = []
     for name in drafter.wants:
         what, _, number = name.partition(":")
-        if what != "topk" or not number.isdigit():
+        if what not in {"topk", "topk-all"} or not number.isdigit():
             raise InvalidArgument(
-                f"{type(drafter).__name__} wants {name!r} from the target: it can have 'topk:K'"
+                f"{type(drafter).__name__} wants {name!r} from the target: it can have 'topk:K' "
+                "(at the root and the accepted nodes) and 'topk-all:K' (at every node)"
             )
-        wanted[name] = int(number)
+        wanted.append((what, int(number)))
     return wanted
 
 

@@ -22,6 +22,7 @@ DRAFTERS: Mapping[str, str] = {
     "bandit": "outpace.drafters.bandit:BanditDrafter",
     "retokenized": "outpace.drafters.retokenized:RetokenizedDrafter",
     "prompt-lookup": "outpace.drafters.prompt_lookup:PromptLookupDrafter",
+    "recycling": "outpace.drafters.recycling:RecyclingDrafter",
 }
 VERIFIERS: Mapping[str, str] = {
     "coupled": "outpace.verifiers.coupled:CoupledVerifier",

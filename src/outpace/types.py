@@ -234,7 +234,9 @@ class Round:
         times: clock readings.
         end: None, or why the text ends here: ``eos``, ``stop``, ``length`` or ``context``.
         extras: what the drafter wanted from the target beyond the verdict; ``topk:k`` is
-            ``[len(path) + 1, k]``, the target's best tokens at the root and the accepted nodes.
+            ``[len(path) + 1, k]``, the target's best tokens at the root and the accepted nodes,
+            ``topk-all:k`` is ``[N, k]``, those at every node; k is at most the vocabulary. They
+            lie where the target computes.
     """
 
     index: int

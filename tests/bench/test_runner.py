@@ -379,3 +379,5 @@ def test_every_method_says_what_it_is(models: Models) -> None:
     assert make_method("hf-prompt-lookup", models, "adaptive").settings["draft_length"] == 5
     assert make_method("draft", models, "+7").settings == {"draft_length": 7}
     assert make_method("plain", models, 5).settings == {}
+    assert make_method("recycling", models, 5).settings == {"budget": {"nodes": 63, "depth": 63}}
+    assert make_method("recycling@3", models, 5).settings == {"draft_length": 3}

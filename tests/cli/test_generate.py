@@ -63,6 +63,16 @@ def test_text_is_the_decoders_own(generate: Run, decoder: Decoder) -> None:
     assert record["tokens"] == own.tokens
 
 
+def test_a_drafter_with_a_budget_of_its_own_gets_it(generate: Run) -> None:
+    words = ("--json", "--show-trees", "--ignore-eos", "--drafter", "recycling")
+    record = generate(PROMPT, *words).json
+    assert record["request"]["draft_length"] is None
+    assert max(len(tree["tokens"]) for tree in record["trees"]) > 6
+    record = generate(PROMPT, *words, "--draft-length", 2).json
+    assert record["request"]["draft_length"] == "2"
+    assert max(len(tree["tokens"]) for tree in record["trees"]) <= 3
+
+
 def test_prompt_from_argument_file_or_standard_input(
     generate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
 from outpace.drafters.prompt_lookup import PromptLookupDrafter
+from outpace.drafters.recycling import RecyclingDrafter
 from outpace.drafters.retokenized import RetokenizedDrafter
 from outpace.drafters.sources import Source
 from outpace.drafters.tree import TreeDrafter
@@ -39,6 +40,11 @@ MADE = {
         lambda: NgramDrafter(2, fillers=1),
         lambda: NgramDrafter(4, multilevel=False, fillers=0, keep=True),
         lambda: NgramDrafter(keep=True, capacity=40),
+    ],
+    "recycling": [
+        RecyclingDrafter,
+        lambda: RecyclingDrafter((0.9, 0.5), keep=True),
+        lambda: RecyclingDrafter((0.5,) * 300, everywhere=False),  # more than the vocabulary has
     ],
     "tree": [
         lambda: TreeDrafter(testing.tiny_model(seed=0), "fixed(depth=3, branch=2)"),
@@ -88,7 +94,8 @@ def test_all_combinations_write_plain_greedy(drafter, lengths, verifier):
     target, made = testing.tiny_model(), MADE[drafter][0]()
     rule = registry.get("verifier", verifier)()
     if made.branches and rule.chains_only:
-        with pytest.raises(InvalidArgument, match="takes chains only, TreeDrafter drafts trees"):
+        named = f"takes chains only, {type(made).__name__} drafts trees"
+        with pytest.raises(InvalidArgument, match=named):
             Decoder(target, made, verifier=rule)
         return
     decoder = Decoder(target, made, verifier=rule, lengths=make_lengths(lengths))

@@ -168,8 +168,10 @@ class Loop(Method):
         self.name = name
         self.models = models
         self._length = draft_length
-        drafter = _drafter(name.partition("@")[0], models)
-        lengths = make_lengths(draft_length) if drafter.budget is None else None
+        method, own, _ = name.partition("@")
+        drafter = _drafter(method, models)
+        self._own_budget = drafter.budget if not own else None
+        lengths = make_lengths(draft_length) if self._own_budget is None else None
         self.decoder = Decoder(models.target, drafter, lengths=lengths)
         self.exact = self.decoder.exact
         self.same_text = self.exact and self.decoder.verifier.same_text
@@ -227,12 +229,14 @@ class Loop(Method):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its draft length, or the shape of its trees."""
+        """Its draft length, the shape of its trees, or the budget the drafter has of its own."""
         drafter = self.decoder.drafter
         if isinstance(drafter, NoDrafter):
             return {}
         if isinstance(drafter, TreeDrafter):
             return {"tree": asdict(drafter.shape), "plans": drafter.plans}
+        if self._own_budget is not None:
+            return {"budget": asdict(self._own_budget)}
         return {"draft_length": self._length}
 
 

@@ -32,8 +32,8 @@ def generate(
         str,
         a_text(
             "NAME",
-            "A method (none, ngram, prompt-lookup), model folder or hub name; auto is the embedded "
-            "drafter for the embedded target, prompt-lookup for others.",
+            "A method (none, ngram, prompt-lookup, recycling), model folder or hub name; auto is "
+            "the embedded drafter for the embedded target, prompt-lookup for others.",
         ),
     ] = "auto",
     file: Annotated[str | None, a_text("PATH", "Read the prompt from a file.")] = None,
@@ -47,7 +47,7 @@ def generate(
     ] = None,
     draft_length: Annotated[
         str | None,
-        a_text("N", "Draft tokens a round (5), or a controller (adaptive); a tree has its own."),
+        a_text("N", "Draft tokens a round (5), or a controller (adaptive); trees have their own."),
     ] = None,
     max_new_tokens: Annotated[int, a_whole("How many tokens to write at most.")] = 128,
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
@@ -130,7 +130,7 @@ def generate(
     parts: dict[str, Any] = {
         "drafter": zoo.partner(target) if drafter == "auto" else drafter,
         "tree": tree,
-        "draft_length": "5" if draft_length is None and tree is None else draft_length,
+        "draft_length": draft_length,
         "dtype": dtype,
         "device": device,
         "verifier": verifier,
@@ -147,6 +147,8 @@ def generate(
         request |= {**settings, "prompt": text}
         return search_as_json(decoder, text, settings, request, show=show_beams)
     decoder = _load(target, parts, sampling, ends)
+    if draft_length is None and decoder.drafter.budget is None:
+        parts["draft_length"] = "5"  # what the decoder drafts then, for the record
     stream = decoder.stream(text, **sampling, **ends)
     if as_json:
         request = {"target": target, **parts, **sampling, **ends, "prompt": text}

@@ -13,7 +13,8 @@ class Drafter(ABC):
     Attributes:
         exact: False only for a drafter that changes the text.
         wants: what it learns from beyond the verdict; ``topk:k`` asks for the target's k best
-            tokens at the root and the accepted nodes (``Round.extras``).
+            tokens at the root and the accepted nodes, ``topk-all:k`` at every node of the tree
+            (``Round.extras``).
         serves: the text it was started on last, kept by the loop. Streams that share a drafter
             take turns; where the turn changes, the loop starts it again with ``resume``.
         branches: whether its trees can be more than chains.
