@@ -18,6 +18,7 @@ DRAFTERS: Mapping[str, str] = {
     "tree": "outpace.drafters.tree:TreeDrafter",
     "ngram": "outpace.drafters.ngram:NgramDrafter",
     "prompt-lookup": "outpace.drafters.prompt_lookup:PromptLookupDrafter",
+    "suffix": "outpace.drafters.suffix:SuffixDrafter",
 }
 VERIFIERS: Mapping[str, str] = {
     "coupled": "outpace.verifiers.coupled:CoupledVerifier",

@@ -11,10 +11,20 @@ from outpace.drafters import Drafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
+from outpace.drafters.suffix import SuffixDrafter
+from outpace.drafters.suffix_store import SuffixStore
 from outpace.drafters.tree import TreeDrafter
 from outpace.errors import InvalidArgument
 from outpace.lengths import LengthController
 from outpace.types import Budget, TokenTree
+
+
+def shared_texts() -> SuffixStore:
+    store = SuffixStore(200, longest=4)
+    store.add([*range(60, 100), 5, 6, 7, 8])
+    store.add([5, 6, 7, 5, 6, 9])
+    return store
+
 
 MADE = {
     "none": [NoDrafter],
@@ -24,6 +34,12 @@ MADE = {
         lambda: NgramDrafter(2, fillers=1),
         lambda: NgramDrafter(4, multilevel=False, fillers=0, keep=True),
         lambda: NgramDrafter(keep=True, capacity=40),
+    ],
+    "suffix": [
+        SuffixDrafter,
+        lambda: SuffixDrafter(0.5, longest=2),
+        lambda: SuffixDrafter(8.0, keep=True),
+        lambda: SuffixDrafter(keep=True, capacity=40, shared=shared_texts()),
     ],
     "tree": [
         lambda: TreeDrafter(testing.tiny_model(seed=0), "fixed(depth=3, branch=2)"),
@@ -66,7 +82,7 @@ def test_all_combinations_write_plain_greedy(drafter, lengths, verifier):
     target, made = testing.tiny_model(), MADE[drafter][0]()
     rule = registry.get("verifier", verifier)()
     if made.branches and rule.chains_only:
-        with pytest.raises(InvalidArgument, match="takes chains only, TreeDrafter drafts trees"):
+        with pytest.raises(InvalidArgument, match=r"takes chains only, \w+Drafter drafts trees"):
             Decoder(target, made, verifier=rule)
         return
     decoder = Decoder(target, made, verifier=rule, lengths=make_lengths(lengths))
