@@ -24,7 +24,7 @@ class SuffixDrafter(Drafter):
     from its longest match: a node's estimated probability is its parent's times the share of the
     parent's occurrences that it follows, and the most probable node is added until there are
     ``factor`` nodes for each token of the match. The tree of the largest sum of probabilities is
-    drafted.
+    drafted. A path that comes to the end of the text goes on from what matches it there.
 
     Ties: of equally probable nodes the one counted more often, then the smaller token, then the
     one whose parent was added first; of trees with equal sums that of the text itself, then the
@@ -96,14 +96,11 @@ class SuffixDrafter(Drafter):
         text, root = self._read(context), context.tokens[-1]
         if min(budget.nodes, budget.depth) < 1:
             return TokenTree.chain(root)
-        state, length = text.repeated()
-        # the end of the text is an occurrence that nothing can have followed yet
-        best = self._grow(text, state, length, text.count(state) - 1, budget)
+        best = self._grow(text, *text.repeated(), budget)
         ending = context.tokens[-self.longest :]
         for store in (self.store, self.shared):
             for source in store.generations if store is not None else ():
-                state, length = source.match(ending)
-                grown = self._grow(source, state, length, source.count(state), budget)
+                grown = self._grow(source, *source.match(ending), budget)
                 best = grown if grown.total > best.total else best
         return TokenTree.of([root, *best.tokens], best.parents, scores=best.scores)
 
@@ -117,14 +114,12 @@ class SuffixDrafter(Drafter):
         self._texts.clear()
         self.store.clear()
 
-    def _grow(
-        self, source: SuffixAutomaton, state: int, length: int, count: int, budget: Budget
-    ) -> _Growth:
-        """Return the tree below a match of ``length`` tokens that was followed ``count`` times."""
+    def _grow(self, source: SuffixAutomaton, state: int, length: int, budget: Budget) -> _Growth:
+        """Return the tree below a match of ``length`` tokens."""
         nodes = min(budget.nodes, int(self.factor * length))
         grown = _Growth(source)
-        if nodes > 0 and count > 0:
-            grown.offer(0, state, length, count, 1.0)
+        if nodes > 0:
+            grown.offer(0, state, length, 1.0)
         while grown.offered and len(grown.tokens) < nodes:
             grown.take(budget.depth)
         return grown
@@ -171,9 +166,10 @@ class _Growth:
     # (-probability, -count, token, parent, parent's state, its length): the next node is the least
     offered: list[tuple[float, int, int, int, int, int]] = field(default_factory=list)
 
-    def offer(self, node: int, state: int, length: int, count: int, probability: float) -> None:
-        """Offer the children of a node that was followed ``count`` times."""
-        for token in self.source.children(state):
+    def offer(self, node: int, state: int, length: int, probability: float) -> None:
+        """Offer the children of a node."""
+        state, length, count = self.source.followed(state, length)
+        for token in self.source.children(state) if length else ():
             times = self.source.after(state, token)
             entry = (-probability * times / count, -times, token, node, state, length)
             heapq.heappush(self.offered, entry)
@@ -189,4 +185,4 @@ class _Growth:
         self.depths.append(self.depths[parent] + 1)
         if self.depths[-1] < depth:
             below, size = self.source.step(state, length, token)
-            self.offer(len(self.tokens), below, size, self.source.count(below), probability)
+            self.offer(len(self.tokens), below, size, probability)

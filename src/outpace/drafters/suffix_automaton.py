@@ -107,6 +107,21 @@ class SuffixAutomaton:
         """Return how often the strings of a state occur."""
         return self._count[state]
 
+    def followed(self, state: int, length: int) -> tuple[int, int, int]:
+        """Return state and length of a string, and how often something can have followed it.
+
+        Nothing can have followed the end of a text that goes on. A string that is found there
+        alone is replaced by its longest end that is found earlier too, so a loop goes on as it
+        did before; and of what is found earlier too that last occurrence does not count.
+        """
+        count = self._count[state]
+        if self._last and self.tokens[-1] != END:
+            again, size = self.repeated()
+            if state == self._last:
+                state, length, count = again, size, self._count[again]
+            count -= state == again
+        return state, length, count
+
     def children(self, state: int) -> list[int]:
         """Return the tokens read most often after a state, at most ``WIDTH``.
 
