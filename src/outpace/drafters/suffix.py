@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -181,7 +182,7 @@ class _Growth:
         self.total += probability
         self.tokens.append(token)
         self.parents.append(parent)
-        self.scores.append(math.log(probability))
+        self.scores.append(math.log(probability or sys.float_info.min))
         self.depths.append(self.depths[parent] + 1)
         if self.depths[-1] < depth:
             below, size = self.source.step(state, length, token)
