@@ -132,3 +132,23 @@ def test_foreign_and_damaged_files_are_refused_in_one_line(tmp_path):
         refused("damaged")
     save_file({**parts, "young": parts["young"].float()}, tmp_path / "bad", about)
     refused("damaged")
+
+
+def test_work_for_a_draft_token_does_not_grow_with_the_store(phrases):
+    context = Context(phrases(300, seed=1))
+    costs = []
+    for size in (1_000, 10_000, 100_000):
+        store = SuffixStore(2 * size, longest=16)
+        text = phrases(size, seed=1)
+        for at in range(0, size, 500):
+            store.add(text[at : at + 500])
+        drafter = SuffixDrafter(shared=store)
+        drafted = 0
+        before = sum(g.work for g in store.generations)
+        for end in range(50, 300, 5):
+            part = Context(context.tokens[:end])
+            drafted += len(drafter.propose(part, Budget(63, 63), None)) - 1
+        costs.append((sum(g.work for g in store.generations) - before) / drafted)
+    # a match looks at up to `longest` tokens, each at most one link longer than it is long
+    assert max(costs) <= 16
+    assert max(costs) <= 2 * costs[0]
