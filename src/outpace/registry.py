@@ -23,6 +23,7 @@ DRAFTERS: Mapping[str, str] = {
     "retokenized": "outpace.drafters.retokenized:RetokenizedDrafter",
     "prompt-lookup": "outpace.drafters.prompt_lookup:PromptLookupDrafter",
     "recycling": "outpace.drafters.recycling:RecyclingDrafter",
+    "suffix": "outpace.drafters.suffix:SuffixDrafter",
 }
 VERIFIERS: Mapping[str, str] = {
     "coupled": "outpace.verifiers.coupled:CoupledVerifier",

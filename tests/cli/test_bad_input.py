@@ -133,7 +133,9 @@ def test_drafter_with_another_vocabulary(generate: Run, folder: Path, stranger: 
 )
 def test_misspelt_drafter(generate: Run, name: str, near: str | None) -> None:
     ran = generate(PROMPT, "--drafter", name)
-    check(ran, repr(name), "choose one of model, ngram, none, prompt-lookup", "a model folder")
+    check(
+        ran, repr(name), "choose one of model, ngram, none, prompt-lookup, suffix", "a model folder"
+    )
     assert (f"did you mean {near!r}?" in ran.err) == (near is not None)
 
 

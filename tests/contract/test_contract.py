@@ -18,6 +18,8 @@ from outpace.drafters.prompt_lookup import PromptLookupDrafter
 from outpace.drafters.recycling import RecyclingDrafter
 from outpace.drafters.retokenized import RetokenizedDrafter
 from outpace.drafters.sources import Source
+from outpace.drafters.suffix import SuffixDrafter
+from outpace.drafters.suffix_store import SuffixStore
 from outpace.drafters.tree import TreeDrafter
 from outpace.errors import InvalidArgument
 from outpace.lengths import LengthController
@@ -30,6 +32,13 @@ def _sources():
         Source("tree", TreeDrafter(testing.tiny_model(), "pruned(depth=3) + history(window=2)")),
         Source("model", ModelDrafter(testing.tiny_model(seed=1, layers=1))),
     ]
+
+
+def shared_texts() -> SuffixStore:
+    store = SuffixStore(200, longest=4)
+    store.add([*range(60, 100), 5, 6, 7, 8])
+    store.add([5, 6, 7, 5, 6, 9])
+    return store
 
 
 MADE = {
@@ -45,6 +54,11 @@ MADE = {
         RecyclingDrafter,
         lambda: RecyclingDrafter((0.9, 0.5), keep=True),
         lambda: RecyclingDrafter((0.5,) * 300, everywhere=False),  # more than the vocabulary has
+    "suffix": [
+        SuffixDrafter,
+        lambda: SuffixDrafter(0.5, longest=2),
+        lambda: SuffixDrafter(8.0, keep=True),
+        lambda: SuffixDrafter(keep=True, capacity=40, shared=shared_texts()),
     ],
     "tree": [
         lambda: TreeDrafter(testing.tiny_model(seed=0), "fixed(depth=3, branch=2)"),
@@ -96,6 +110,7 @@ def test_all_combinations_write_plain_greedy(drafter, lengths, verifier):
     if made.branches and rule.chains_only:
         named = f"takes chains only, {type(made).__name__} drafts trees"
         with pytest.raises(InvalidArgument, match=named):
+        with pytest.raises(InvalidArgument, match=r"takes chains only, \w+Drafter drafts trees"):
             Decoder(target, made, verifier=rule)
         return
     decoder = Decoder(target, made, verifier=rule, lengths=make_lengths(lengths))

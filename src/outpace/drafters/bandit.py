@@ -39,7 +39,7 @@ class BanditDrafter(Combined):
     What is learnt is speed, no text: it outlives :meth:`reset`, and counts less in the next text.
 
     Args:
-        sources: None is prompt lookup and n-grams.
+        sources: None is suffix decoding, prompt lookup and n-grams.
         fading: weight of a round when the next one is over.
         bonus: how much not knowing counts.
     """

@@ -7,7 +7,7 @@ class CascadeDrafter(Combined):
     """Ask the sources in the order given, the cheapest and surest first.
 
     Args:
-        sources: in order; None is prompt lookup, then n-grams.
+        sources: in order; None is suffix decoding, prompt lookup, then n-grams.
     """
 
     def order(self) -> list[Source]:

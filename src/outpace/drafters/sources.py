@@ -14,6 +14,7 @@ from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
 from .ngram import NgramDrafter
 from .prompt_lookup import PromptLookupDrafter
+from .suffix import SuffixDrafter
 
 LOOKUP = Budget.chain(10)
 """What a drafter that costs next to nothing gets: width is its only price."""
@@ -43,6 +44,7 @@ class Source:
 def usual_sources() -> list[Source]:
     """Return the sources that need no model."""
     return [
+        Source("suffix", SuffixDrafter()),
         Source("prompt-lookup", PromptLookupDrafter(longest=5, shortest=2), LOOKUP),
         Source("ngram", NgramDrafter(), LOOKUP),
     ]
