@@ -11,6 +11,7 @@ from outpace.drafters import Drafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
+from outpace.drafters.quantized_self import QuantizedSelfDrafter
 from outpace.drafters.tree import TreeDrafter
 from outpace.errors import InvalidArgument
 from outpace.lengths import LengthController
@@ -25,6 +26,7 @@ MADE = {
         lambda: NgramDrafter(4, multilevel=False, fillers=0, keep=True),
         lambda: NgramDrafter(keep=True, capacity=40),
     ],
+    "quantized-self": [QuantizedSelfDrafter, lambda: QuantizedSelfDrafter(head=True)],
     "tree": [
         lambda: TreeDrafter(testing.tiny_model(seed=0), "fixed(depth=3, branch=2)"),
         lambda: TreeDrafter(testing.tiny_model(seed=1, layers=1), "pruned + adaptive_breadth"),
