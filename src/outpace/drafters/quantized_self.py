@@ -11,7 +11,7 @@ class QuantizedSelfDrafter(ModelDrafter):
 
     The copy shares embeddings, norms and, unless told otherwise, the output head with the target,
     which is not altered; it adds about half the bytes of a bfloat16 target's matrices in int8.
-    Related: QSpec (arXiv 2410.11305), ML-SpecQD (arXiv 2503.13565).
+    Related: QSpec (arXiv 2410.11305).
 
     Args:
         precision: ``int8``, or ``int4``.

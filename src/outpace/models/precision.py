@@ -179,11 +179,11 @@ def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> La
         )
     # what is in the memo is shared: modules and configurations are copied, tensors are not
     memo: dict[int, Any] = {id(t): t for t in (*model.model.parameters(), *model.model.buffers())}
-    copied = copy.deepcopy(model.model, memo)
+    with model.stock() as stock:  # the copy, too, is to know its own attention
+        copied = copy.deepcopy(stock, memo)
     kept = None if head else copied.get_output_embeddings()
     if not _replace(copied, kept, precision, model.name):
         raise UnsupportedModel(f"{model.name} has no linear layers to quantise: use it as it is")
-    use_slot_attention(copied)
     made = LanguageModel(copied, model.tokenizer, f"{model.name} ({precision})")
     try:
         made.stock_logits(torch.zeros(1, 2, dtype=torch.int64))
@@ -193,6 +193,7 @@ def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> La
         raise UnsupportedModel(
             f"{model.name} does not run in {precision} ({reason}): give dtype bfloat16"
         ) from error
+    use_slot_attention(copied)
     return made
 
 
