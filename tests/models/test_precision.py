@@ -141,7 +141,8 @@ def test_bytes_names_and_fingerprints():
         assert stock.config._attn_implementation == "sdpa"
         wide = copy.deepcopy(stock).to(torch.float32)
     assert wide(torch.arange(9)[None]).logits.dtype == torch.float32
-    again = LanguageModel(copy.deepcopy(small["int8"].model))
+    with small["int8"].stock() as stock:
+        again = LanguageModel(copy.deepcopy(stock))
     ids = torch.arange(9)[None]
     assert torch.equal(again.stock_logits(ids), small["int8"].stock_logits(ids))
 
