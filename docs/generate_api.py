@@ -44,6 +44,7 @@ AFTER = (
     "outpace.compose",
     "outpace.cache",
     "outpace.models",
+    "outpace.models.precision",
     "outpace.models.probe",
     "outpace.models.tiny",
     "outpace.sampling",

@@ -16,6 +16,7 @@ DRAFTERS: Mapping[str, str] = {
     "none": "outpace.drafters.none:NoDrafter",
     "model": "outpace.drafters.model:ModelDrafter",
     "tree": "outpace.drafters.tree:TreeDrafter",
+    "quantized-self": "outpace.drafters.quantized_self:QuantizedSelfDrafter",
     "ngram": "outpace.drafters.ngram:NgramDrafter",
     "early-exit": "outpace.drafters.early_exit:EarlyExitDrafter",
     "cascade": "outpace.drafters.cascade:CascadeDrafter",

@@ -234,7 +234,7 @@ def test_prompt_longer_than_the_context(generate: Run, folder: Path) -> None:
         ("--draft-length", "2.5", ("'2.5'", "a number of tokens")),
         ("--draft-length", "²", ("'²'", "a number of tokens")),
         ("--draft-length", "--5", ("'--5'", "a number of tokens")),
-        ("--dtype", "int8", ("'int8'", "float32")),
+        ("--dtype", "int3", ("'int3'", "float32")),
         ("--device", "abacus", ("'abacus'", "give cpu")),
         ("--device", "meta", ("'meta'", "give cpu")),
         ("--verifier", "copled", ("'copled'", "did you mean 'coupled'?")),

@@ -15,6 +15,7 @@ from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
 from outpace.drafters.prompt_lookup import PromptLookupDrafter
+from outpace.drafters.quantized_self import QuantizedSelfDrafter
 from outpace.drafters.recycling import RecyclingDrafter
 from outpace.drafters.retokenized import RetokenizedDrafter
 from outpace.drafters.sources import Source
@@ -61,6 +62,7 @@ MADE = {
         lambda: SuffixDrafter(8.0, keep=True),
         lambda: SuffixDrafter(keep=True, capacity=40, shared=shared_texts()),
     ],
+    "quantized-self": [QuantizedSelfDrafter, lambda: QuantizedSelfDrafter(head=True)],
     "tree": [
         lambda: TreeDrafter(testing.tiny_model(seed=0), "fixed(depth=3, branch=2)"),
         lambda: TreeDrafter(testing.tiny_model(seed=1, layers=1), "pruned + adaptive_breadth"),

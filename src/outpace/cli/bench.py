@@ -71,7 +71,9 @@ def bench(
         str, a_text("N", "Draft tokens a round, or a controller (adaptive); trees have their own.")
     ] = "5",
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
-    dtype: Annotated[str, a_text("NAME", "float32, bfloat16 or float16.")] = "bfloat16",
+    dtype: Annotated[
+        str, a_text("NAME", "float32, bfloat16, float16; on a CPU int8, int4.")
+    ] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     seed: Annotated[int, a_whole("Of the noise and of the order of the methods.")] = 0,
     json_file: Annotated[

@@ -82,7 +82,9 @@ def generate(
     show_beams: Annotated[
         bool, typer.Option("--show-beams", help="Draw the tree of the beams.")
     ] = False,
-    dtype: Annotated[str, a_text("NAME", "float32, bfloat16 or float16.")] = "bfloat16",
+    dtype: Annotated[
+        str, a_text("NAME", "float32, bfloat16, float16; on a CPU int8, int4.")
+    ] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
     show_trees: Annotated[

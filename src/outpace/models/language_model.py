@@ -69,19 +69,38 @@ class LanguageModel:
     @property
     def parameters(self) -> int:
         """How many parameters the model has, shared ones once."""
-        return sum(p.numel() for p in self.model.parameters())
+        packed: int = sum(layer.packed_numel for layer in self._packed)
+        return packed + sum(p.numel() for p in self.model.parameters())
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights, shared ones once."""
-        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return self.packed_bytes + sum(p.nbytes for p in self.model.parameters())
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the weights below bfloat16; a quantised copy has only these to itself."""
+        return sum(layer.packed_bytes for layer in self._packed)
+
+    @property
+    def precision(self) -> str:
+        """The precision of the matrices: ``int8``, ``int4``, or the name of the dtype."""
+        packed = self._packed
+        return packed[0].precision if packed else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def _packed(self) -> list[Any]:
+        """The layers whose weights are no parameters, see :mod:`outpace.models.precision`."""
+        return [layer for layer in self.model.modules() if hasattr(layer, "packed_bytes")]
 
     @property
     def fingerprint(self) -> str:
         """A digest of the configuration, the precision and the first weights of each matrix."""
-        some = torch.cat([p.detach().flatten()[:64].float() for p in self.model.parameters()])
+        firsts = [p.detach().flatten()[:64].float() for p in self.model.parameters()]
+        some = torch.cat([*firsts, *(layer.first for layer in self._packed)])
         digest = hashlib.sha256(self.config.to_json_string().encode())
         digest.update(str(self.dtype).encode())
+        digest.update(self.precision.encode() if self._packed else b"")
         digest.update(some.cpu().numpy().tobytes())
         return digest.hexdigest()
 

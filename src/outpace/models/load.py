@@ -13,6 +13,7 @@ from .. import zoo
 from ..errors import InvalidArgument, ModelNotFound, UnknownName, UnsupportedModel
 from .attention import use_slot_attention
 from .language_model import LanguageModel
+from .precision import PRECISIONS, check_precision, quantized
 from .probe import probe
 from .quiet import quiet
 
@@ -36,7 +37,8 @@ def resolve_dtype(name: str | torch.dtype) -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
     if name not in DTYPES:
-        raise UnknownName(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
+        known = ", ".join([*DTYPES, *PRECISIONS])
+        raise UnknownName(f"unknown dtype {name!r}: choose one of {known}")
     return DTYPES[name]
 
 
@@ -68,7 +70,7 @@ def load(
     Args:
         name: a folder in Hugging Face format, a name on the hub (or in its local cache), or an
             embedded model: ``zoo:target``, ``zoo:small``, ``zoo:medium``, ``zoo:large``.
-        dtype: of the weights.
+        dtype: of the weights; ``int8`` and ``int4`` are made from bfloat16, on the CPU.
         device: where to run; None is the GPU if there is one, else the CPU.
 
     Raises:
@@ -76,7 +78,10 @@ def load(
         UnsupportedModel: the loop would be wrong on it.
         InvalidArgument: unknown dtype or device.
     """
-    chosen, place = resolve_dtype(dtype), resolve_device(device)
+    precision = dtype if isinstance(dtype, str) and dtype in PRECISIONS else None
+    chosen, place = resolve_dtype("bfloat16" if precision else dtype), resolve_device(device)
+    if precision:
+        check_precision(precision, place)
     source = _source(name)
     try:
         with quiet():
@@ -91,7 +96,7 @@ def load(
     cast(Any, model).to(place).eval()
     language_model = wrap(model, _tokenizer(source), name=os.fspath(name))
     use_slot_attention(model)
-    return language_model
+    return quantized(language_model, precision) if precision else language_model
 
 
 def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = "") -> LanguageModel:
