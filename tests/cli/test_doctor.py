@@ -3,7 +3,7 @@ import json
 import pytest
 from commandline import Run
 
-from outpace import __version__
+from outpace import __version__, registry
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_json_and_the_loop_works(run: Run) -> None:
     assert ran.err == ""
     assert report["facts"]["outpace"] == __version__
     assert {"python", "torch", "transformers", "threads", "device", "hub"} <= set(report["facts"])
-    assert report["facts"]["drafters"] == "model, ngram, none, prompt-lookup, suffix, tree"
+    assert report["facts"]["drafters"] == ", ".join(registry.names("drafter"))
     exact = {name: text for name, text in report["checks"].items() if "float32" in name}
     assert len(report["checks"]) == 6
     assert set(exact.values()) == {"works: the text of plain decoding"}
