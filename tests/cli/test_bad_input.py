@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commandline import PROMPT, Piped, Ran, Run
 
-from outpace import Decoder
+from outpace import Decoder, registry
 
 
 def check(ran: Ran, *said: object) -> None:
@@ -133,9 +133,8 @@ def test_drafter_with_another_vocabulary(generate: Run, folder: Path, stranger: 
 )
 def test_misspelt_drafter(generate: Run, name: str, near: str | None) -> None:
     ran = generate(PROMPT, "--drafter", name)
-    check(
-        ran, repr(name), "choose one of model, ngram, none, prompt-lookup, suffix", "a model folder"
-    )
+    known = ", ".join(registry.names("drafter"))
+    check(ran, repr(name), f"choose one of {known}", "a model folder")
     assert (f"did you mean {near!r}?" in ran.err) == (near is not None)
 
 
