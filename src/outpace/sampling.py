@@ -220,7 +220,7 @@ class Sampler:
         scores = self.scores(logits, path)
         if not self.greedy:
             t = len(self.context) + len(path)
-            scores = scores + self._gumbel([t], scores, Stream.COUPLED)[0]
+            scores = scores + self.gumbel(t, scores, Stream.COUPLED)
         return torch.argmax(scores)
 
     def choose_all(self, tree: TokenTree, logits: Tensor) -> Tensor:
@@ -234,7 +234,8 @@ class Sampler:
         if not self.greedy:
             depths = tree.depths()
             ts = range(len(self.context), len(self.context) + tree.deepest() + 1)
-            scores = scores + self._gumbel(ts, scores, Stream.COUPLED)[depths]
+            noise = self.noise.gumbel(ts, scores.shape[-1], scores.device, Stream.COUPLED)
+            scores = scores + noise[depths]
         return torch.argmax(scores, dim=-1)
 
     def scores_of(self, logits: Tensor, paths: Sequence[Sequence[int | Tensor]]) -> Tensor:
@@ -271,7 +272,17 @@ class Sampler:
 
     def gumbel(self, t: int, like: Tensor, stream: int) -> Tensor:
         """Return the noise ``[V]`` of one place in the text."""
-        return self._gumbel([t], like, stream)[0]
+        size, device = like.shape[-1], like.device
+        if stream != Stream.COUPLED:
+            return self.noise.gumbel([t], size, device, stream)[0]
+        # drafter and target share this noise, round after round until the place is decided
+        row = self._rows.get(t)
+        if row is None or row.shape[-1] != size or row.device != device:
+            row = self.noise.gumbel([t], size, device, stream)[0]
+            decided = len(self.context)
+            self._rows = {place: kept for place, kept in self._rows.items() if place >= decided}
+            self._rows[t] = row
+        return row
 
     def draft_gumbel(self, depth: int, like: Tensor, index: int = 0) -> Tensor:
         """Return the noise ``[V]`` that draws children ``depth`` levels down: this round's own."""
@@ -297,20 +308,6 @@ class Sampler:
         log_q = torch.log_softmax(self.scores(logits, path), dim=-1)
         noise = self.draft_gumbel(len(path), log_q, index)
         return torch.argmax(log_q + noise), log_q
-
-    def _gumbel(self, ts: Sequence[int], like: Tensor, stream: int) -> Tensor:
-        size = like.shape[-1]
-        if stream != Stream.COUPLED or len(ts) > 1:
-            return self.noise.gumbel(ts, size, like.device, stream)
-        # drafter and target share this noise, round after round until the place is decided
-        (t,) = ts
-        row = self._rows.get(t)
-        if row is None or row.shape[-1] != size or row.device != like.device:
-            row = self.noise.gumbel(ts, size, like.device, stream)
-            decided = len(self.context)
-            self._rows = {place: kept for place, kept in self._rows.items() if place >= decided}
-            self._rows[t] = row
-        return row
 
 
 def _stacked(paths: Sequence[Sequence[int | Tensor]], device: torch.device) -> Tensor:

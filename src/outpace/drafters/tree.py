@@ -61,28 +61,29 @@ class TreeDrafter(ModelDrafter):
             return TokenTree.chain(root, device=self.model.device)
         if shape.looks_at_what_was_drawn:
             drawing = drawing.without_law()
-        most = budget.nodes if shape.keep else min(budget.nodes, shape.nodes)
+        # either every child counts against a cap, or the best of all are kept in the end
+        keep = min(budget.nodes, shape.keep) if shape.keep else None
+        cap = min(budget.nodes, shape.nodes) if keep is None else None
         grown = _Growth(root, self.model.device)
         logits = self._catch_up(context)[None]
         self._computed = []
         level = [0]
         for below in range(1, depth + 1):
-            level = grown.add(level, logits, shape, drawing, None if shape.keep else most)
+            level = grown.add(level, logits, shape, drawing, cap)
             paths = [math.exp(grown.scores[node]) for node in level]
-            places = [grown.places[node] for node in level]
-            level = [level[number] for number in shape.grows(below, paths, places)]
-            if shape.keep:
-                level = grown.promising(level, min(most, shape.keep))
-            if below == depth or not level or (not shape.keep and len(grown.parents) > most):
+            stand = [grown.places[node] for node in level]
+            level = [level[number] for number in shape.grows(below, paths, stand)]
+            if keep is not None:
+                level = grown.promising(level, keep)
+            if below == depth or not level or (cap is not None and len(grown.parents) > cap):
                 break
             computed = {node: number for number, node in enumerate(self._computed)}
             parents = [computed.get(grown.parents[node], -1) for node in level]
             logits = self._session.branch(grown.tokens(level), parents, below)
             self._computed += level
-        kept = list(range(len(grown.parents)))
-        if shape.keep:
-            kept = grown.best(min(most, shape.keep))
-        self._computed = [kept.index(node) if node in kept else -1 for node in self._computed]
+        kept = list(range(len(grown.parents))) if keep is None else grown.best(keep)
+        places = {node: number for number, node in enumerate(kept)}
+        self._computed = [places.get(node, -1) for node in self._computed]
         self._proposed = grown.tree(kept, drawing)
         return self._proposed
 
