@@ -5,7 +5,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -180,17 +180,15 @@ class Loop(Method):
     def ready(self) -> Iterator[None]:
         """Hand the models to the loop, and forget what earlier texts taught the drafter."""
         self.decoder.drafter.reset()
-        with self.models.target.attached():
-            if isinstance(self.decoder.drafter, ModelDrafter):
-                with self.decoder.drafter.model.attached():
-                    yield
-            else:
-                yield
+        with ExitStack() as handed:
+            for model in (self.models.target, *self.decoder.drafter.models):
+                handed.enter_context(model.attached())
+            yield
 
     def write(self, prompt: BenchPrompt, writing: Writing) -> Sample:
         """Write one text."""
         drafter = self.decoder.drafter
-        before = drafter.forwards if isinstance(drafter, ModelDrafter) else 0
+        before = drafter.forwards
         began = time.perf_counter()
         output = self.decoder.generate(
             prompt.text,
@@ -211,9 +209,7 @@ class Loop(Method):
             drafted=stats.drafted,
             accepted=stats.accepted,
             kv_bytes=stats.kv_bytes,
-            drafter_forwards=(
-                drafter.forwards - before if isinstance(drafter, ModelDrafter) else None
-            ),
+            drafter_forwards=drafter.forwards - before if drafter.models else None,
             drafting=stats.drafting,
             verifying=stats.verifying,
         )

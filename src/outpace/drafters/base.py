@@ -56,6 +56,21 @@ class Drafter(ABC):
         """Forget everything learnt from earlier texts."""
 
     @property
+    def models(self) -> tuple[LanguageModel, ...]:
+        """The models it drafts with, known once it is attached."""
+        return ()
+
+    @property
+    def forwards(self) -> int:
+        """How many forwards its models have run."""
+        return 0
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes of keys and values it holds."""
+        return 0
+
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of what it has learnt, or reads to draft: bounded, whatever the texts."""
         return 0

@@ -79,6 +79,11 @@ class ModelDrafter(Drafter):
         self._agreed, self._proposed = 0, None
 
     @property
+    def models(self) -> tuple[LanguageModel, ...]:
+        """The draft model."""
+        return (self.model,)
+
+    @property
     def forwards(self) -> int:
         """How many forwards the model has run."""
         return self._session.forwards

@@ -75,6 +75,11 @@ class RetokenizedDrafter(Drafter):
         self._session.forwards = forwards
 
     @property
+    def models(self) -> tuple[LanguageModel, ...]:
+        """The draft model."""
+        return (self.model,)
+
+    @property
     def forwards(self) -> int:
         """How many forwards the model has run."""
         return self._session.forwards

@@ -111,6 +111,21 @@ class Combined(Drafter):
             source.drafter.reset()
 
     @property
+    def models(self) -> tuple[LanguageModel, ...]:
+        """The models of all sources."""
+        return tuple(model for source in self.sources for model in source.drafter.models)
+
+    @property
+    def forwards(self) -> int:
+        """How many forwards all of them have run."""
+        return sum(source.drafter.forwards for source in self.sources)
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes of keys and values that all of them hold."""
         return sum(source.drafter.kv_bytes for source in self.sources)
+
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of what all of them have learnt."""
+        return sum(source.drafter.store_bytes for source in self.sources)
