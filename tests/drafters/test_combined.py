@@ -1,5 +1,7 @@
 """Drafters made of drafters: who drafts, who learns, and what a bandit settles on."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from outpace import Decoder
@@ -13,6 +15,9 @@ from outpace.drafters.tree import TreeDrafter
 from outpace.errors import InvalidArgument
 from outpace.models.tiny import tiny_model
 from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
+
+GREEDY = SimpleNamespace(sampler=SimpleNamespace(greedy=True))
+SAMPLED = SimpleNamespace(sampler=SimpleNamespace(greedy=False))
 
 
 class Says(Drafter):
@@ -38,7 +43,7 @@ def played(drafter, worth, rounds):
     context, went = Context([1, 2, 3]), []
     drafter.start(context)
     for index in range(1, rounds + 1):
-        tree = drafter.propose(context, Budget.chain(5), None)
+        tree = drafter.propose(context, Budget.chain(5), GREEDY)
         token = tree.lists()[0][1] if len(tree) > 1 else 0
         went.append(token)
         verdict = Verdict([], [7], [])
@@ -72,8 +77,8 @@ def test_the_bandit_settles_on_the_fastest(best):
         return 0.5 if token == best else 1.0
 
     went = played(made(BanditDrafter, Says(1), Says(2), Says(3)), worth, 300)
-    assert set(went[:4]) == {0, 1, 2, 3}  # each is tried, writing without a draft too
-    assert went[4:].count(best) > 0.9 * len(went[4:])
+    assert set(went) == {0, 1, 2, 3}  # each is tried, writing without a draft too
+    assert went[100:].count(best) > 0.9 * len(went[100:])
 
 
 def test_the_bandit_notices_that_the_fastest_has_changed():
@@ -91,6 +96,44 @@ def test_what_the_bandit_learnt_outlives_a_reset():
     drafter.reset()
     assert drafter.rates["s1"] > 1.5 * drafter.rates["s0"]
     assert played(drafter, lambda token, index: 0.5 if token == 2 else 1.0, 20).count(2) > 15
+
+
+def test_a_source_is_judged_by_what_it_promises():
+    """Long drafts that are accepted, short ones that are not: one source, two arms."""
+
+    class Moody(Says):
+        def propose(self, context, budget, drawing):
+            self.long = not getattr(self, "long", False)
+            return TokenTree.chain(context.tokens[-1], [1] * 5 if self.long else [2])
+
+    def worth(token, index):
+        return {1: 0.2, 2: 2.0, 3: 1.0, 0: 1.5}[token]
+
+    class Model(Says):
+        models = ("one",)  # asked only when it is chosen
+
+    went = played(BanditDrafter([Source("moody", Moody()), Source("m", Model(3))]), worth, 200)
+    assert set(went[100::2]) == {1}
+    assert went[101::2].count(3) > 45
+
+
+def test_greedy_and_sampled_texts_are_told_apart():
+    drafter = made(BanditDrafter, Says(1))
+    played(drafter, lambda token, index: 0.1 if token else 1.0, 50)
+    context = Context([1, 2, 3])
+    for drawing, worth in ((SAMPLED, 9.0), (GREEDY, 0.1)):
+        for _ in range(60):
+            tree = drafter.propose(context, Budget.chain(5), drawing)
+            seconds = worth if len(tree) > 1 else 1.0
+            times = Times(0.0, 0.0, seconds, seconds)
+            turn = Round(1, tree, Verdict([], [7], []), (7,), ("plain",), ("",), times)
+            drafter.observe(context, turn)
+        assert (len(tree) > 1) == (drawing is GREEDY)
+
+
+def test_no_room_is_no_draft():
+    drafter = made(BanditDrafter, Says(1))
+    assert len(drafter.propose(Context([1]), Budget(0, 0), GREEDY)) == 1
 
 
 def test_a_tree_follows_its_own_rounds_only():

@@ -94,7 +94,7 @@ def test_of_two_sources_the_larger_sum_of_probabilities_counts():
     text = [1, 2, 3, 9, 1, 2, 4, 9, 8, 1, 2]  # after [1, 2]: 3 or 4
     shared = SuffixStore()
     shared.add([1, 2, 7, 7, 7, 7])
-    assert proposed(SuffixDrafter(shared=shared), text).lists()[0] == [2, 7, 7, 7, 7]
+    assert proposed(SuffixDrafter(2.0, shared=shared), text).lists()[0] == [2, 7, 7, 7, 7]
     same = SuffixStore()  # equal sums: the text itself
     same.add([1, 2, 7, 7])
     assert proposed(SuffixDrafter(1, shared=same), [1, 2, 3, 9, 8, 1, 2]).lists()[0] == [2, 3, 9]
@@ -213,7 +213,7 @@ def test_the_property_sees_a_leak():
 
 
 def test_a_text_that_goes_on_takes_over_what_was_read():
-    drafter = SuffixDrafter()
+    drafter = SuffixDrafter(2.0)
     one, two = Context([1, 2, 3]), Context([1, 2, 3, 4, 1])
     drafter.start(one)
     read = drafter._texts[one]

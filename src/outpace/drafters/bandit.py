@@ -1,4 +1,4 @@
-"""The drafter of each round is the one that has been fastest of late."""
+"""The drafter of each round is the one that wrote most tokens a second in rounds like it."""
 
 from __future__ import annotations
 
@@ -6,41 +6,92 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..types import Context, Round
-from .none import NoDrafter
+from ..drawing import Drawing
+from ..models import LanguageModel
+from ..types import Budget, Context, Round, TokenTree
 from .sources import Combined, Source
+from .suffix import SuffixDrafter
+from .tree import TreeDrafter
+
+NONE = "none"
+BELIEVED = 0.5
+"""The share of what a source expects to have accepted that is believed at first."""
+Arm = tuple[str, int, bool]
+"""A source, how much its draft promises, and whether the text is greedy."""
 
 
 @dataclass(slots=True)
-class _Arm:
-    """What a source has written, and how long its rounds took; old rounds count less."""
+class _Record:
+    """What is known of an arm; old rounds count less.
 
+    Attributes:
+        believed: tokens a round it was thought to write before its first one.
+        weight: how many rounds that is worth.
+        tokens: what it has written.
+        seconds: how long its rounds took.
+        rounds: how many those are.
+    """
+
+    believed: float
+    weight: float = 2.0
     tokens: float = 0.0
     seconds: float = 0.0
     rounds: float = 0.0
 
     def fade(self, by: float) -> None:
+        self.weight *= by
         self.tokens *= by
         self.seconds *= by
         self.rounds *= by
 
+    def add(self, tokens: int, seconds: float) -> None:
+        self.tokens += tokens
+        self.seconds += seconds
+        self.rounds += 1
+
+    @property
+    def known(self) -> float:
+        """How many rounds speak for it."""
+        return self.weight + self.rounds
+
+    def rate(self, usual: float) -> float:
+        """Return tokens a second; ``usual`` is what a round takes that was never timed."""
+        seconds = self.seconds / self.rounds if self.rounds else usual
+        return (self.tokens + self.weight * self.believed) / self.known / seconds
+
+
+def usual_sources(model: LanguageModel | None = None) -> list[Source]:
+    """Return suffix decoding and, where there is one, a draft model that drafts trees.
+
+    Prompt lookup and n-grams find no more than suffix decoding does: as sources beside it they
+    brought nothing (docs/drafters.md).
+    """
+    sources = [Source("suffix", SuffixDrafter())]
+    if model is not None:
+        sources.append(Source("model", TreeDrafter(model)))
+    return sources
+
 
 class BanditDrafter(Combined):
-    """Choose by measured tokens a second, with a bonus for sources that are little known.
+    """Choose by measured tokens a second, with a bonus for what is little known.
 
-    A discounted upper confidence bound (arXiv 0805.3415): source i has the score
-    ``rate_i · (1 + bonus · sqrt(log(N) / n_i))`` over discounted rounds. The source with the best
-    score drafts; where it has no draft, the next one does, so a source is judged by the rounds it
-    drafts in. Writing without a draft is a source too.
+    A contextual bandit with a discounted upper confidence bound (arXiv 0805.3415). A source that
+    has no model drafts at once, for next to nothing; what its draft promises (the acceptance it
+    expects, or how long the draft is) is the context, since the same source is worth much in a
+    loop and nothing in new prose. A model is asked only when it is chosen. Writing without a
+    draft is a choice too. The best score ``rate · (1 + bonus · sqrt(log(N) / n))`` drafts, n
+    being the rounds that count for an arm and N those of all.
 
-    Times differ from run to run, and with them who drafts: under coupled verification the text does
-    not, under a rejection verifier a seed repeats its law only.
+    Times differ from run to run, and with them who drafts: under coupled verification the text
+    does not, under a rejection verifier a seed repeats its law only.
 
     What is learnt is speed, no text: it outlives :meth:`reset`, and counts less in the next text.
 
     Args:
-        sources: None is suffix decoding, prompt lookup and n-grams.
-        fading: weight of a round when the next one is over.
+        sources: None is :func:`usual_sources`.
+        model: a draft model for the usual ones.
+        fading: weight of an arm's round when it has drafted the next one.
+        idle: weight of its rounds when another arm has drafted.
         bonus: how much not knowing counts.
     """
 
@@ -48,54 +99,95 @@ class BanditDrafter(Combined):
         self,
         sources: Sequence[Source] | None = None,
         *,
-        fading: float = 0.98,
+        model: LanguageModel | None = None,
+        fading: float = 0.97,
+        idle: float = 0.998,
         bonus: float = 0.1,
     ) -> None:
-        super().__init__(sources)
-        self._none = Source("none", NoDrafter())
-        self._fading, self._bonus = fading, bonus
-        self._arms = {source.name: _Arm() for source in (*self.sources, self._none)}
-        self._chosen: Source | None = None
+        super().__init__(usual_sources(model) if sources is None else sources)
+        self._fading, self._idle, self._bonus = fading, idle, bonus
+        self._known: dict[Arm, _Record] = {}
+        self._played: tuple[TokenTree, Arm] | None = None
 
     @property
     def rates(self) -> dict[str, float]:
         """Tokens a second of every source that has drafted."""
-        return {name: arm.tokens / arm.seconds for name, arm in self._arms.items() if arm.seconds}
+        found = {}
+        for name in sorted({arm[0] for arm in self._known}):
+            records = [record for arm, record in self._known.items() if arm[0] == name]
+            if any(record.rounds for record in records):
+                found[name] = sum(r.tokens for r in records) / sum(r.seconds for r in records)
+        return found
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Begin a text; what was fast in another one may not be in this."""
         super().start(context, resume=resume)
         if not resume:
-            for arm in self._arms.values():
-                arm.fade(0.25)
+            for record in self._known.values():
+                record.fade(0.7)
 
-    def order(self) -> list[Source]:
-        """Return the sources by score, those never tried first; none of them after "none"."""
-        every = [*self.sources, self._none]
-        total = sum(arm.rounds for arm in self._arms.values())
+    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        """Return the draft of the best arm."""
+        greedy = drawing.sampler.greedy
+        choices: dict[Arm, TokenTree | Source] = {
+            (NONE, 0, greedy): TokenTree.chain(context.tokens[-1])
+        }
+        for source in self.sources if min(budget.nodes, budget.depth) else ():
+            if source.drafter.models:
+                choices[source.name, 0, greedy] = source
+                continue
+            tree = source.propose(context, budget, drawing)
+            if len(tree) > 1:
+                choices[source.name, _promise(tree), greedy] = tree
+        for arm, choice in choices.items():
+            if arm not in self._known:
+                self._known[arm] = _Record(_guess(choice))
+        records = self._known.values()
+        known = sum(record.known for record in records)
+        rounds = sum(record.rounds for record in records)
+        usual = sum(record.seconds for record in records) / rounds if rounds else 1.0
 
-        def score(source: Source) -> float:
-            arm = self._arms[source.name]
-            if not arm.seconds:
-                return math.inf
-            wide = math.sqrt(math.log(max(total, math.e)) / arm.rounds)
-            return arm.tokens / arm.seconds * (1 + self._bonus * wide)
+        def score(arm: Arm) -> float:
+            record = self._known[arm]
+            unsure = math.sqrt(math.log(1 + known) / record.known)
+            return record.rate(usual) * (1 + self._bonus * unsure)
 
-        ranked = sorted(every, key=score, reverse=True)  # ties in the order given
-        return ranked[: ranked.index(self._none)]
-
-    def chose(self, source: Source | None) -> None:
-        """See the base class."""
-        self._chosen = source
+        best = max(choices, key=score)  # the first of equals
+        choice = choices[best]
+        if isinstance(choice, Source):
+            choice = choice.propose(context, budget, drawing)
+        self._played = choice, best
+        return choice
 
     def observe(self, context: Context, turn: Round) -> None:
-        """Let all sources learn, and count what the one that drafted was worth."""
+        """Let all sources learn, and count what the arm that drafted was worth."""
         super().observe(context, turn)
-        if turn.index == 0:  # the prefill
+        if self._played is None or turn.tree is not self._played[0]:
             return
-        for arm in self._arms.values():
-            arm.fade(self._fading)
-        arm = self._arms[(self._chosen or self._none).name]
-        arm.tokens += len(turn.tokens)
-        arm.seconds += turn.times.verified - turn.times.started
-        arm.rounds += 1
+        best, self._played = self._played[1], None
+        for arm, record in self._known.items():
+            record.fade(self._fading if arm == best else self._idle)
+        seconds = turn.times.verified - turn.times.started
+        self._known[best].add(len(turn.tokens), seconds)
+
+
+def _guess(choice: TokenTree | Source) -> float:
+    """Return how many tokens a round is believed to write before the first one of its kind."""
+    if isinstance(choice, Source):
+        return 2.0
+    if choice.scores is None:
+        return 2.0 if len(choice) > 1 else 1.0
+    return 1 + BELIEVED * _expected(choice)
+
+
+def _promise(tree: TokenTree) -> int:
+    """Return how much a draft promises, in steps that grow with it."""
+    if tree.scores is None:
+        return len(tree).bit_length()
+    return round(2 * math.log2(1 + _expected(tree)))
+
+
+def _expected(tree: TokenTree) -> float:
+    """Return how many tokens the drafter expects to have accepted."""
+    assert tree.scores is not None
+    return sum(math.exp(score) for score in tree.scores[1:])

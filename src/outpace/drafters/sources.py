@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,12 +11,6 @@ from ..lengths.fixed import MAX_LENGTH
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
-from .ngram import NgramDrafter
-from .prompt_lookup import PromptLookupDrafter
-from .suffix import SuffixDrafter
-
-LOOKUP = Budget.chain(10)
-"""What a drafter that costs next to nothing gets: width is its only price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +34,11 @@ class Source:
         return self.drafter.propose(context, both, drawing)
 
 
-def usual_sources() -> list[Source]:
-    """Return the sources that need no model."""
-    return [
-        Source("suffix", SuffixDrafter()),
-        Source("prompt-lookup", PromptLookupDrafter(longest=5, shortest=2), LOOKUP),
-        Source("ngram", NgramDrafter(), LOOKUP),
-    ]
-
-
 class Combined(Drafter):
     """Has several sources, one of which drafts a round; all learn from every round.
 
     Args:
-        sources: in order; None is :func:`usual_sources`.
+        sources: in order.
 
     Raises:
         InvalidArgument: no sources, or one twice.
@@ -62,8 +46,8 @@ class Combined(Drafter):
 
     budget = Budget(MAX_LENGTH, MAX_LENGTH)  # every source has one of its own
 
-    def __init__(self, sources: Sequence[Source] | None = None) -> None:
-        self.sources = list(usual_sources() if sources is None else sources)
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = list(sources)
         names = [source.name for source in self.sources]
         if not names or len(set(names)) < len(names):
             given = ", ".join(names) or "none"
@@ -71,24 +55,6 @@ class Combined(Drafter):
         self.branches = any(source.drafter.branches for source in self.sources)
         self.exact = all(source.drafter.exact for source in self.sources)
         self.wants = frozenset().union(*(source.drafter.wants for source in self.sources))
-
-    @abstractmethod
-    def order(self) -> list[Source]:
-        """Return the sources in the order they are asked; the first that has a draft drafts."""
-
-    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
-        """Return the draft of the first source that has one, or the root alone."""
-        tree = TokenTree.chain(context.tokens[-1])
-        for source in self.order():
-            tree = source.propose(context, budget, drawing)
-            if len(tree) > 1:
-                self.chose(source)
-                return tree
-        self.chose(None)
-        return tree
-
-    def chose(self, source: Source | None) -> None:
-        """Note which source drafts this round; None for no draft at all."""
 
     def attach(self, target: LanguageModel) -> None:
         """Have all sources meet the target."""

@@ -37,6 +37,7 @@ class SuffixDrafter(Drafter):
     Args:
         factor: nodes drafted for each token of the match (α, "max_spec = α · match length").
         longest: tokens of the longest match.
+        least: draft nothing where fewer tokens than this are expected to be accepted.
         keep: learn each finished output and draft from it in later texts.
         capacity: with ``keep``, how many tokens of outputs to keep.
         shared: texts that everybody who is handed them may be proposed; read, never written.
@@ -54,9 +55,10 @@ class SuffixDrafter(Drafter):
 
     def __init__(
         self,
-        factor: float = 2.0,
+        factor: float = 4.0,
         *,
         longest: int = 32,
+        least: float = 0.0,
         keep: bool = False,
         capacity: int = 65_536,
         shared: SuffixStore | None = None,
@@ -65,6 +67,7 @@ class SuffixDrafter(Drafter):
             raise InvalidArgument(f"{factor} nodes a token of the match: give a number above 0")
         self.factor = factor
         self.longest = longest
+        self.least = least
         self.keep = keep
         self.store = SuffixStore(capacity, longest=longest)
         self.shared = shared
@@ -103,6 +106,8 @@ class SuffixDrafter(Drafter):
             for source in store.generations if store is not None else ():
                 grown = self._grow(source, *source.match(ending), budget)
                 best = grown if grown.total > best.total else best
+        if best.total < self.least:
+            return TokenTree.chain(root)
         return TokenTree.of([root, *best.tokens], best.parents, scores=best.scores)
 
     def observe(self, context: Context, turn: Round) -> None:
