@@ -137,7 +137,8 @@ def split(text: str, mark: str, *, inside: bool = False) -> list[str]:
 def settable(make: Callable[..., Any]) -> dict[str, Accepted]:
     """Return the arguments of a class or function that a text can give, and what each takes."""
     found = {}
-    scope = getattr(make.__init__ if isinstance(make, type) else make, "__globals__", {})
+    function = getattr(make, "__init__", make) if isinstance(make, type) else make
+    scope = getattr(function, "__globals__", {})
     for parameter in _parameters(make):
         accepted = _accepted(_resolved(parameter.annotation, scope))
         if parameter.kind is not parameter.POSITIONAL_ONLY and set(accepted) - {"None"}:

@@ -32,8 +32,9 @@ def generate(
         str,
         a_text(
             "NAME",
-            "A method (none, ngram, prompt-lookup, suffix, recycling …), model folder or hub name; "
-            "auto is the embedded drafter for the embedded target, prompt-lookup for others.",
+            "A method (none, ngram, prompt-lookup, suffix, recycling …), with settings or without, "
+            "as in 'early-exit(layers=2)', a model folder or hub name; auto is the embedded "
+            "drafter for the embedded target, prompt-lookup for others.",
         ),
     ] = "auto",
     file: Annotated[str | None, a_text("PATH", "Read the prompt from a file.")] = None,
