@@ -51,7 +51,7 @@ def test_its_own_test_passes(install: Install) -> None:
     ("right", "wrong", "rule"),
     [
         ("rest[:room]", "rest", "draft tokens, the budget has 1"),
-        ("chain(end[-1])", "chain(end[0])", "node 0 must be the last token"),
+        ("chain(end[-1])", "chain(0)", "node 0 must be the last token"),
     ],
 )
 def test_a_broken_one_fails(
