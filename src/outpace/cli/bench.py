@@ -73,7 +73,7 @@ def bench(
     ] = "5",
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
     dtype: Annotated[
-        str, a_text("NAME", "float32, bfloat16, float16; on a CPU int8, int4.")
+        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
     ] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     seed: Annotated[int, a_whole("Of the noise and of the order of the methods.")] = 0,

@@ -84,7 +84,7 @@ def generate(
         bool, typer.Option("--show-beams", help="Draw the tree of the beams.")
     ] = False,
     dtype: Annotated[
-        str, a_text("NAME", "float32, bfloat16, float16; on a CPU int8, int4.")
+        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
     ] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,

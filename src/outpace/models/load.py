@@ -70,7 +70,8 @@ def load(
     Args:
         name: a folder in Hugging Face format, a name on the hub (or in its local cache), or an
             embedded model: ``zoo:target``, ``zoo:small``, ``zoo:medium``, ``zoo:large``.
-        dtype: of the weights; ``int8`` and ``int4`` are made from bfloat16, on the CPU.
+        dtype: of the weights; ``int8`` and ``int4`` are made from bfloat16, on the CPU or, with
+            torchao, on CUDA.
         device: where to run; None is the GPU if there is one, else the CPU.
 
     Raises:
