@@ -41,6 +41,11 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
         method, length = with_length(name)
         tree = tree_of(method)
         if is_call(method):
+            called = method.partition("(")[0].strip()
+            if called in {*BASELINES, *ALIASES, *beam.NAMES}:
+                raise InvalidArgument(
+                    f"method {name!r}: {called} takes no settings: leave them out"
+                )
             drafter_by_name(method)
         elif tree is None and method not in method_names() and not names_a_model(method):
             known = registry.unknown_among("method", method, method_names())
