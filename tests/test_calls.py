@@ -1,5 +1,6 @@
 """Names with settings, and whatever else somebody may write there."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -8,8 +9,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from outpace import Drafter, registry
+from outpace.bench import check_methods
 from outpace.calls import Call, is_call, parse_call, settable, split
 from outpace.compose import make_drafter, make_lengths, make_verifier
+from outpace.drafters.shape_names import parse_shape
 from outpace.errors import InvalidArgument, OutpaceError
 
 
@@ -80,6 +83,7 @@ def test_what_no_text_can_give_is_not_listed():
         ("x(share=big)", "x: share big: give a number"),
         ("x(name=5)", "x: name 5: give a text (a number in quotes) or None"),
         ("x(name=a b)", "x: name a b: give a text"),
+        ("x(name=a\nb)", "x: name a b: give a text"),
         ("x(name=a=b)", "x: name a=b: give a text"),
         ("x(on=1)", "x: on 1: give True or False"),
         ("x(kind=True)", "x: kind True: give 'a' or 3"),
@@ -198,3 +202,13 @@ def test_any_text_is_a_drafter_or_a_refusal(text, no_hub):
     except OutpaceError:
         return
     assert isinstance(made, Drafter)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=calls.map(lambda call: f"{call}@3") | calls | st.text(max_size=20))
+@example(text="tree:" + "(" * 5000)
+@example(text="ngram(order=4)@@")
+def test_any_text_is_methods_a_shape_or_a_refusal(text):
+    for read in (parse_shape, lambda one: check_methods(split(one, ","))):
+        with contextlib.suppress(OutpaceError):
+            assert read(text)

@@ -62,7 +62,8 @@ class Call:
     def _value(self, key: str, text: str, accepted: Accepted) -> Any:
         known, value = _read(text)
         if not known or not any(fits(value) for fits in accepted.values()):
-            raise InvalidArgument(f"{self.name}: {key} {text}: give {' or '.join(accepted)}")
+            shown, kinds = " ".join(text.split()), " or ".join(accepted)
+            raise InvalidArgument(f"{self.name}: {key} {shown}: give {kinds}")
         return value
 
     def _lacks(self, key: str, known: Mapping[str, Accepted]) -> None:
