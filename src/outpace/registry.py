@@ -24,6 +24,7 @@ DRAFTERS: Mapping[str, str] = {
     "bandit": "outpace.drafters.bandit:BanditDrafter",
     "retokenized": "outpace.drafters.retokenized:RetokenizedDrafter",
     "prompt-lookup": "outpace.drafters.prompt_lookup:PromptLookupDrafter",
+    "lookahead": "outpace.drafters.lookahead:LookaheadDrafter",
     "recycling": "outpace.drafters.recycling:RecyclingDrafter",
     "suffix": "outpace.drafters.suffix:SuffixDrafter",
 }

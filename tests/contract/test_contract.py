@@ -11,6 +11,7 @@ from outpace.drafters import Drafter
 from outpace.drafters.bandit import BanditDrafter
 from outpace.drafters.cascade import CascadeDrafter
 from outpace.drafters.early_exit import EarlyExitDrafter
+from outpace.drafters.lookahead import LookaheadDrafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.none import NoDrafter
@@ -55,6 +56,11 @@ MADE = {
         RecyclingDrafter,
         lambda: RecyclingDrafter((0.9, 0.5), keep=True),
         lambda: RecyclingDrafter((0.5,) * 300, everywhere=False),  # more than the vocabulary has
+    ],
+    "lookahead": [
+        LookaheadDrafter,
+        lambda: LookaheadDrafter(1, 2, 1, text=False),
+        lambda: LookaheadDrafter(6, 5, 8, capacity=9),
     ],
     "suffix": [
         SuffixDrafter,
