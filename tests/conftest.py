@@ -55,3 +55,27 @@ def stories() -> Path:
     if folder is None:
         pytest.skip(f"no models/TinyStories-656K in the data folder ({VARIABLE})")
     return folder
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Put a package where Python finds it: its modules, its name and its entry points."""
+    folder, made = tmp_path / "packages", list[str]()
+
+    def installed(package: str, group: str, points: dict[str, str], **modules: str) -> None:
+        info = folder / f"{package.replace('-', '_')}-0.1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.1.0\n")
+        lines = [f"[{group}]", *(f"{name} = {place}" for name, place in points.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        for name, code in modules.items():
+            (folder / f"{name}.py").write_text(code)
+        made.extend(modules)
+        monkeypatch.syspath_prepend(folder)
+
+    yield installed
+    for name in made:
+        sys.modules.pop(name, None)

@@ -4,35 +4,52 @@ from __future__ import annotations
 
 import os
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 
 from . import registry
+from .calls import Call, is_call, parse_call
 from .drafters import Drafter
 from .drafters.model import ModelDrafter
 from .drafters.retokenized import RetokenizedDrafter
 from .drafters.shape import Shape
 from .drafters.shape_names import parse_shape
 from .drafters.tree import TreeDrafter
-from .errors import InvalidArgument, ModelNotFound, UnknownName
+from .errors import InvalidArgument, ModelNotFound, OutpaceError, UnknownName
 from .lengths import LengthController
 from .lengths.fixed import FixedLength
 from .models import LanguageModel, load
 from .verifiers import Verifier
 
 RETOKENIZED = "retokenized:"
+_NEED_A_MODEL = {
+    "model": "needs to know which: give the drafter's folder or hub name",
+    "tree": "needs a model: give the drafter's folder or hub name, and the tree's shape as tree "
+    "(--tree)",
+    "retokenized": "needs a model: give retokenized:FOLDER or retokenized:NAME",
+    RETOKENIZED: "needs a model: give retokenized:FOLDER or retokenized:NAME",
+}
+_EXAMPLES = {
+    "drafter": "early-exit(layers=2)",
+    "verifier": "rejection(skip_sample_adjustment=True)",
+    "lengths": "adaptive(start=3)",
+}
 
 
 def make_verifier(verifier: str | Verifier) -> Verifier:
-    """Return a verifier from a name, or the one given.
+    """Return a verifier from a name, with its settings if it is given some, or the one given.
 
     Raises:
         UnknownName: nothing has that name.
+        InvalidArgument: a wrong setting.
+        EntryPointError: another package's, which cannot be had.
     """
     if isinstance(verifier, Verifier):
         return verifier
     _need_name("verifier", verifier)
-    made: Verifier = registry.get("verifier", verifier)()
+    call = _call("verifier", os.fspath(verifier))
+    made: Verifier = _make("verifier", call, registry.get("verifier", call.name))
     return made
 
 
@@ -58,11 +75,35 @@ def make_lengths(length: int | str | LengthController) -> LengthController:
     except InvalidArgument:
         raise
     except ValueError:  # no number: a name
-        found = registry.find("lengths", length)
+        call = _call("lengths", length)
+        found = registry.find("lengths", call.name)
     if found is None:
-        raise UnknownName(f"{registry.unknown('lengths', length)}; or give a number of tokens")
-    made: LengthController = found()
+        raise UnknownName(f"{registry.unknown('lengths', call.name)}; or give a number of tokens")
+    made: LengthController = _make("lengths", call, found)
     return made
+
+
+def _call(kind: str, text: str) -> Call:
+    """Return a name and its settings; what is no call at all is taken for a name."""
+    what = registry.WORDS[kind]
+    return parse_call(text, f"{what} {text!r}", _EXAMPLES[kind]) if is_call(text) else Call(text)
+
+
+def _make(kind: str, call: Call, make: type) -> Any:
+    """Return what a registered class makes of the settings it is given."""
+    try:
+        settings = call.settings(make)
+        return make(**settings)
+    except OutpaceError:
+        raise
+    except Exception as error:  # a constructor of another package may raise anything
+        if call.name in registry.third_party(kind):
+            why = f"cannot be made ({registry.said(error)})"
+            raise registry.broken(kind, call.name, why) from error
+        what = registry.WORDS[kind]
+        raise InvalidArgument(
+            f"{what} {call.name!r} cannot be made ({registry.said(error)}): give other settings"
+        ) from error
 
 
 def make_shape(
@@ -101,19 +142,19 @@ def make_drafter(
 ) -> Drafter:
     """Return a drafter from a registered name, a model folder or a hub name.
 
-    ``retokenized:MODEL`` is a draft model with another tokenizer than the target's.
+    ``NAME(KEY=VALUE, ...)`` gives a method its settings; ``retokenized:MODEL`` is a draft model
+    with another tokenizer than the target's.
 
     Raises:
         UnknownName: neither a method nor a model.
-        InvalidArgument: a shape for a method that drafts no trees.
+        InvalidArgument: a shape for a method that drafts no trees, or a wrong setting.
+        EntryPointError: another package's method, which cannot be had.
         ModelError: the model cannot be used.
     """
-    text = os.fspath(name)
-    check_drafter_name(text, shape)
-    found = registry.find("drafter", text)
-    if found is not None:
-        made: Drafter = found()
+    made = drafter_by_name(name, shape)
+    if made is not None:
         return made
+    text = os.fspath(name)
     _, other, text = text.rpartition(RETOKENIZED)
     try:
         model = load(text, dtype=dtype, device=device)
@@ -124,38 +165,37 @@ def make_drafter(
         raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder") from error
 
 
-def check_drafter_name(name: str | os.PathLike[str], shape: Shape | None = None) -> None:
-    """Refuse what cannot be a drafter's name, before anything is loaded or looked up.
+def drafter_by_name(name: str | os.PathLike[str], shape: Shape | None = None) -> Drafter | None:
+    """Return the drafter of a registered name, with its settings; None if only a model is meant.
+
+    Nothing is loaded or looked up, so what cannot be a drafter's name is refused at once.
 
     Raises:
-        InvalidArgument: the name of a kind that needs a model, or a shape for a method that
-            drafts no trees.
+        InvalidArgument: the name of a kind that needs a model, a shape for a method that drafts
+            no trees, or a wrong setting.
         UnknownName: a misspelt method.
+        EntryPointError: another package's method, which cannot be had.
     """
     _need_name("drafter", name)
     text = os.fspath(name)
-    if text == "model":
-        raise InvalidArgument(
-            "drafter 'model' needs to know which: give the drafter's folder or hub name"
-        )
-    if text == "tree":
-        raise InvalidArgument(
-            "drafter 'tree' needs a model: give the drafter's folder or hub name, and the tree's "
-            "shape as tree (--tree)"
-        )
-    if text in {"retokenized", RETOKENIZED}:
-        raise InvalidArgument(
-            "drafter 'retokenized' needs a model: give retokenized:FOLDER or retokenized:NAME"
-        )
-    if text.startswith(RETOKENIZED):
+    if text.startswith(RETOKENIZED) and text != RETOKENIZED:
         if shape is not None:
             raise InvalidArgument(f"drafter {text!r} drafts chains only: leave the tree out")
-        return
+        return None
     known = registry.names("drafter")
-    if shape is not None and text in known:
-        raise InvalidArgument(
-            f"a tree needs a draft model, drafter {text!r} is none: give a model as drafter"
-        )
-    near = get_close_matches(text.lower(), known, n=1, cutoff=0.75)
-    if near and near[0] != text and not os.path.exists(text):
-        raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder")
+    is_there = os.path.exists(text)
+    registered = text.partition("(")[0].strip() in known
+    call = _call("drafter", text) if registered or not is_there else Call(text)
+    if call.name in _NEED_A_MODEL:
+        raise InvalidArgument(f"drafter {call.name!r} {_NEED_A_MODEL[call.name]}")
+    if call.name in known:
+        if shape is not None:
+            raise InvalidArgument(
+                f"a tree needs a draft model, drafter {text!r} is none: give a model as drafter"
+            )
+        made: Drafter = _make("drafter", call, registry.get("drafter", call.name))
+        return made
+    near = get_close_matches(call.name.lower(), known, n=1, cutoff=0.75)
+    if not is_there and (near or is_call(text)):
+        raise UnknownName(f"{registry.unknown('drafter', call.name)}; or give a model folder")
+    return None

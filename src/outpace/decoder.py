@@ -14,7 +14,7 @@ from .beam import BeamOutput, BeamSearch, BeamSettings
 from .cache import Session
 from .clock import Clock, WallClock
 from .compose import (
-    check_drafter_name,
+    drafter_by_name,
     make_drafter,
     make_lengths,
     make_shape,
@@ -96,10 +96,10 @@ class Decoder:
         Args:
             target: a model folder or hub name, or a model that is loaded already; the embedded
                 target if none is given.
-            drafter: a registered method (``none``, ``ngram``, ``prompt-lookup`` …), a model
-                folder or hub name, a model that is loaded already, or a Drafter; ``auto`` is the
-                embedded drafter for the embedded target and ``prompt-lookup`` for any other;
-                None is ``none``.
+            drafter: a registered method (``none``, ``ngram``, ``prompt-lookup`` …), with settings
+                if they are to be others (``"early-exit(layers=2)"``), a model folder or hub name,
+                a model that is loaded already, or a Drafter; ``auto`` is the embedded drafter for
+                the embedded target and ``prompt-lookup`` for any other; None is ``none``.
             tree: have the draft model draft token trees of this shape, as in
                 ``"pruned(depth=8, branch=3, tau=0.03)"``; None is a chain.
             draft_length: a number of tokens, the name of a length controller, or one; None is 5,
@@ -127,11 +127,11 @@ class Decoder:
             drafter = NoDrafter()
         elif drafter == "auto":
             drafter = zoo.partner(target.name if isinstance(target, LanguageModel) else target)
-            check_drafter_name(drafter, shape)
-        elif isinstance(drafter, LanguageModel):
+        if isinstance(drafter, LanguageModel):
             drafter = model_drafter(drafter, shape)
         elif not isinstance(drafter, Drafter):
-            check_drafter_name(drafter, shape)
+            made = drafter_by_name(drafter, shape)
+            drafter = drafter if made is None else made
         if isinstance(target, LanguageModel):
             dtype, device = dtype or target.dtype, device or target.device
         else:

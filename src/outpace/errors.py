@@ -11,6 +11,7 @@
     │   ├── ModelNotFound                   no such folder or hub name
     │   ├── UnsupportedModel                loaded, but the loop would be wrong on it
     │   └── VocabularyMismatch              target and drafter number tokens differently
+    ├── EntryPointError                     a method of another package cannot be had
     └── DrawRefused                         a tree drawn in a way the verifier cannot treat
 
 Each message names what was given, what is allowed and what to do.
@@ -51,6 +52,10 @@ class UnsupportedModel(ModelError):
 
 class VocabularyMismatch(ModelError):
     """Target and drafter give the same number to different tokens."""
+
+
+class EntryPointError(OutpaceError):
+    """A method that another package adds cannot be loaded, or two packages add the same name."""
 
 
 class DrawRefused(OutpaceError):

@@ -1,16 +1,17 @@
 """Names of methods → ``module:Class``. Imports nothing until a name is asked for.
 
 Other packages add methods by entry points in the groups ``outpace.drafters``,
-``outpace.verifiers`` and ``outpace.lengths``; a built-in name cannot be taken over.
+``outpace.verifiers`` and ``outpace.lengths``; a built-in name cannot be taken over. A package
+that is broken disturbs nobody who does not ask for its name.
 """
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from .errors import UnknownName
+from .errors import EntryPointError, UnknownName
 
 DRAFTERS: Mapping[str, str] = {
     "none": "outpace.drafters.none:NoDrafter",
@@ -42,29 +43,94 @@ _KINDS: Mapping[str, Mapping[str, str]] = {
     "verifier": VERIFIERS,
     "lengths": LENGTHS,
 }
+_BASES: Mapping[str, str] = {
+    "drafter": "outpace.drafters:Drafter",
+    "verifier": "outpace.verifiers:Verifier",
+    "lengths": "outpace.lengths:LengthController",
+}
 _GROUPS: Mapping[str, str] = {
     "drafter": "outpace.drafters",
     "verifier": "outpace.verifiers",
     "lengths": "outpace.lengths",
 }
+WORDS: Mapping[str, str] = {
+    "drafter": "drafter",
+    "verifier": "verifier",
+    "lengths": "draft length",
+}
+"""What each kind is called in messages."""
 
 
 def names(kind: str) -> list[str]:
     """Return the sorted names of one kind: ``drafter``, ``verifier`` or ``lengths``."""
-    third_party = {point.name for point in entry_points(group=_GROUPS[kind])}
-    return sorted({*_KINDS[kind], *third_party})
+    return sorted({*_KINDS[kind], *third_party(kind)})
+
+
+def third_party(kind: str) -> dict[str, list[EntryPoint]]:
+    """Return the entry points of other packages by name; more than one is a conflict."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in sorted(entry_points(group=_GROUPS[kind]), key=lambda one: one.value):
+        same = found.setdefault(point.name, [])
+        if point.value not in {one.value for one in same}:
+            same.append(point)
+    return {name: points for name, points in found.items() if name not in _KINDS[kind]}
+
+
+def package(point: EntryPoint) -> str:
+    """Return the name and version of the package that an entry point comes from."""
+    try:
+        name, number = point.dist.name, point.dist.version  # type: ignore[union-attr]
+    except Exception:  # its metadata is incomplete, each Python says so in another way
+        name = number = ""
+    return f"{name} {number}" if name else "a package without metadata"
 
 
 def find(kind: str, name: str) -> Any | None:
-    """Return the class registered under ``name``, or None."""
+    """Return the class registered under ``name``, or None.
+
+    Raises:
+        EntryPointError: another package's, which cannot be loaded or is no class of this kind, or
+            two packages' at once.
+    """
     place = _KINDS[kind].get(name)
     if place is not None:
-        module, _, attribute = place.partition(":")
-        return getattr(import_module(module), attribute)
-    for point in entry_points(group=_GROUPS[kind]):
-        if point.name == name:
-            return point.load()
-    return None
+        return _at(place)
+    points = third_party(kind).get(name, [])
+    if len(points) > 1:
+        which = " and ".join(f"{package(one)} ({one.value})" for one in points)
+        raise EntryPointError(f"{WORDS[kind]} {name!r} is in {which}: remove one of them")
+    return _load(kind, points[0]) if points else None
+
+
+def _at(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _load(kind: str, point: EntryPoint) -> Any:
+    base = _at(_BASES[kind])
+    try:
+        found = point.load()
+    except Exception as error:  # whatever its modules raise while they are imported
+        raise broken(kind, point.name, f"cannot be loaded ({said(error)})") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise broken(kind, point.name, f"is no {base.__name__} class")
+    return found
+
+
+def broken(kind: str, name: str, why: str) -> EntryPointError:
+    """Return the error that another package's method is not as it should be."""
+    point = third_party(kind)[name][0]
+    return EntryPointError(
+        f"{WORDS[kind]} {name!r}, the entry point {point.value} of {package(point)}, {why}: "
+        "reinstall that package, or remove it"
+    )
+
+
+def said(error: BaseException) -> str:
+    """Return an error in one line."""
+    line = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {line}"
 
 
 def get(kind: str, name: str) -> Any:
@@ -72,6 +138,7 @@ def get(kind: str, name: str) -> Any:
 
     Raises:
         UnknownName: nothing has that name; the message lists the names and the nearest one.
+        EntryPointError: see :func:`find`.
     """
     found = find(kind, name)
     if found is None:
@@ -81,8 +148,7 @@ def get(kind: str, name: str) -> Any:
 
 def unknown(kind: str, name: str) -> str:
     """Return the message for a name that is not registered."""
-    what = "draft length" if kind == "lengths" else kind
-    return unknown_among(what, name, names(kind))
+    return unknown_among(WORDS[kind], name, names(kind))
 
 
 def unknown_among(what: str, name: str, known: Sequence[str]) -> str:

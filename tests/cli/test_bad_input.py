@@ -143,6 +143,60 @@ def test_missing_drafter(generate: Run) -> None:
     check(generate(PROMPT, "--drafter", "model"), "'model'", "give the drafter's folder")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("early-exit(layres=1)", ("setting of early-exit 'layres'", "did you mean 'layers'?")),
+        ("early-exit(layers=two)", ("early-exit: layers two", "give a whole number or None")),
+        ("early-exit(layers=1, layers=1)", ("layers is given twice", "give it once")),
+        ("early-exit(layers=1", ("'early-exit(layers=1'", "give NAME(KEY=VALUE, ...)")),
+        ("early-exit(1)", ("'early-exit(1)'", "give NAME(KEY=VALUE, ...)")),
+        ("early-exit(layers=0)", ("early exit after 0 layers", "has 2, give 1 to 1")),
+        ("early-exit(layers=2)", ("early exit after 2 layers", "has 2, give 1 to 1")),
+        ("erly-exit(layers=1)", ("'erly-exit'", "did you mean 'early-exit'?")),
+        ("none(order=2)", ("none takes no settings", "leave 'order' out")),
+        ("model(layers=2)", ("drafter 'model'", "give the drafter's folder")),
+        ("ngram(order=1)", ("n-gram order 1", "give 2 or more")),
+        ("quantized-self(precision=int3)", ("'int3'", "choose one of int8, int4")),
+        ("quantized-self(precision=int4)", ("q_proj has 32 inputs", "multiple of 64", "give int8")),
+    ],
+)
+def test_settings_of_a_drafter(generate: Run, name: str, said: tuple[str, ...]) -> None:
+    check(generate(PROMPT, "--drafter", name), *said)
+
+
+def test_settings_of_other_methods(generate: Run, run: Run) -> None:
+    check(generate(PROMPT, "--verifier", "coupled(x=1)"), "coupled takes no settings", "leave 'x'")
+    check(generate(PROMPT, "--draft-length", "adaptive(start=99)"), "99", "give low <= start")
+    check(generate(PROMPT, "--drafter", "ngram(order=3)", "--tree", "fixed"), "ngram(order=3)")
+    for method in ("hf(x=1)", "draft(x=1)@2", "beam(x=1)"):
+        name = method.partition("(")[0]
+        check(run("bench", "--methods", method), repr(method), f"{name} takes no settings: leave")
+    check(run("bench", "--methods", "ngram(order=4"), "'ngram(order=4'", "give NAME(KEY=VALUE")
+    check(run("bench", "--methods", "ngram(ordr=4)@3"), "'ordr'", "did you mean 'order'?")
+
+
+def test_precisions(generate: Run, on: Run, folder: Path) -> None:
+    ran = generate(PROMPT, "--dtype", "int4")
+    check(ran, folder, "q_proj has 32 inputs", "a multiple of 64", "give int8")
+    ran = generate(PROMPT, "--dtype", "int8", "--drafter", "quantized-self")
+    check(ran, f"{folder} (int8) has int8 weights", "quantise the model it was made from")
+
+
+def test_packages_that_are_broken(generate: Run, install: Callable[..., None]) -> None:
+    group, place = "outpace.drafters", "no_such_module:Drafter"
+    install("acme", group, {"gone": place, "none-at-all": "json:loads", "two": place})
+    install("other", group, {"two": "json:dumps"})
+    said = f"drafter 'gone', the entry point {place} of acme 0.1.0, cannot be loaded"
+    check(generate(PROMPT, "--drafter", "gone"), said, "No module named", "reinstall that package")
+    check(generate(PROMPT, "--drafter", "gone(x=1)"), said, "reinstall that package")
+    said = "the entry point json:loads of acme 0.1.0, is no Drafter class"
+    check(generate(PROMPT, "--drafter", "none-at-all"), said, "or remove it")
+    said = "is in other 0.1.0 (json:dumps) and acme 0.1.0"
+    check(generate(PROMPT, "--drafter", "two"), "'two'", said, "remove one of them")
+    assert generate(PROMPT, "--drafter", "ngram").code == 0
+
+
 # prompts
 
 

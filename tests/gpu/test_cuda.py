@@ -1,11 +1,16 @@
 """What only a GPU can show. Everything here is skipped without one."""
 
+import copy
+
 import pytest
 import torch
 
 from outpace import Decoder
 from outpace.drafters.model import ModelDrafter
+from outpace.drafters.quantized_self import QuantizedSelfDrafter
 from outpace.drafters.tree import TreeDrafter
+from outpace.models import load
+from outpace.models.precision import quantized
 from outpace.models.tiny import tiny_model
 from outpace.noise import Noise, Stream
 
@@ -48,3 +53,20 @@ def test_beams_find_the_same_texts_on_the_gpu():
     ]
     cpu, gpu = ([one.tokens for one in output.hypotheses] for output in found)
     assert cpu == gpu
+
+
+@pytest.mark.filterwarnings("ignore")  # of torchao's own import
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_a_copy_by_torchao_drafts_for_its_own_target(precision):
+    pytest.importorskip("torchao.quantization")
+    target = load("zoo:target", device="cuda")
+    copied = quantized(target, precision)
+    assert 0 < copied.packed_bytes < target.weight_bytes
+    ids = torch.arange(9, device="cuda")[None]
+    wanted, got = target.stock_logits(ids), copied.stock_logits(ids)
+    assert (got - wanted).norm() < {"int8": 0.1, "int4": 0.3}[precision] * wanted.norm()
+    with copied.stock() as stock:  # differences are judged on such a copy
+        assert copy.deepcopy(stock).to(torch.float32)(ids).logits.dtype == torch.float32
+    drafter = QuantizedSelfDrafter(precision)
+    out = Decoder(target, drafter).generate(range(20), max_new_tokens=60, ignore_eos=True)
+    assert out.stats.acceptance_rate > 0.5

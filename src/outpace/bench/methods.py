@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import zoo
+from ..calls import is_call, split
 from ..compose import make_drafter, make_lengths, model_drafter
 from ..decoder import Decoder
 from ..drafters import Drafter
@@ -168,9 +169,9 @@ class Loop(Method):
         self.name = name
         self.models = models
         self._length = draft_length
-        method, own, _ = name.partition("@")
+        method, own = with_length(name)
         drafter = _drafter(method, models)
-        self._own_budget = drafter.budget if not own else None
+        self._own_budget = drafter.budget if own is None else None
         lengths = make_lengths(draft_length) if self._own_budget is None else None
         self.decoder = Decoder(models.target, drafter, lengths=lengths)
         self.exact = self.decoder.exact
@@ -265,7 +266,7 @@ def tree_of(method: str) -> Shape | None:
 
 def needs_drafter(method: str) -> bool:
     """Return whether a method drafts with the model that ``--drafter`` names."""
-    return method.partition("@")[0].partition(":")[0] in {
+    return with_length(method)[0].partition(":")[0] in {
         "draft",
         "tree",
         "hf-assisted",
@@ -275,4 +276,10 @@ def needs_drafter(method: str) -> bool:
 
 def names_a_model(method: str) -> bool:
     """Return whether a method is a draft model's folder or an embedded one."""
-    return method.startswith(zoo.PREFIX) or os.sep in method
+    return method.startswith(zoo.PREFIX) or (os.sep in method and not is_call(method))
+
+
+def with_length(name: str) -> tuple[str, str | None]:
+    """Return the method of ``NAME`` or ``NAME@LENGTH``, and the length or None."""
+    method, *own = split(name, "@")
+    return method, "@".join(own) if own else None

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from .. import registry
+from ..calls import is_call
+from ..compose import drafter_by_name
 from ..decoder import DEFAULT_LENGTH
 from ..errors import InvalidArgument, UnknownName
 from ..lengths.fixed import check_length
 from . import beam
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
-from .methods import Loop, Method, Models, names_a_model, tree_of
+from .methods import Loop, Method, Models, names_a_model, tree_of, with_length
 
 BASELINES = ("hf", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
 ALIASES = {"plain": "none", "draft": "model"}
@@ -36,13 +38,20 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
     if not asked:
         raise InvalidArgument(f"no methods: give one or more of {', '.join(method_names())}")
     for name in asked:
-        method, at, length = name.partition("@")
+        method, length = with_length(name)
         tree = tree_of(method)
-        if tree is None and method not in method_names() and not names_a_model(method):
+        if is_call(method):
+            called = method.partition("(")[0].strip()
+            if called in {*BASELINES, *ALIASES, *beam.NAMES}:
+                raise InvalidArgument(
+                    f"method {name!r}: {called} takes no settings: leave them out"
+                )
+            drafter_by_name(method)
+        elif tree is None and method not in method_names() and not names_a_model(method):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
         alone = {"hf", "hf-assisted-tuned", "plain", *beam.NAMES}
-        if at and (tree or method in alone or not length):
+        if length is not None and (tree or method in alone or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
         if temperature and method in beam.NAMES:
             raise InvalidArgument(f"method {name!r} with temperature {temperature}: give 0")
@@ -71,7 +80,7 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     Raises:
         OutpaceError: a length or a draft model that cannot be used.
     """
-    method, _, own = name.partition("@")
+    method, own = with_length(name)
     length = _number(own or draft_length)
     if method in beam.NAMES:
         return (beam.Beam if method == beam.OURS else beam.HuggingFaceBeam)(name, models)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import zoo
+from ..calls import split
 from ..errors import InvalidArgument
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
@@ -38,7 +38,8 @@ def bench(
             "NAMES",
             "Separated by commas: hf, hf-assisted, hf-assisted-tuned, hf-prompt-lookup, hf-beam, "
             "beam, plain, draft, tree, prompt-lookup, ngram …; NAME@K drafts K tokens in this "
-            "method alone, tree:SHAPE trees of this shape. "
+            "method alone, tree:SHAPE trees of this shape, NAME(KEY=VALUE, ...) gives a drafter "
+            "settings, as in early-exit(layers=2)@3. "
             f"Default: {','.join(DEFAULT_METHODS)}, as far as there is a draft model.",
         ),
     ] = None,
@@ -72,7 +73,7 @@ def bench(
     ] = "5",
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
     dtype: Annotated[
-        str, a_text("NAME", "float32, bfloat16, float16; on a CPU int8, int4.")
+        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
     ] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     seed: Annotated[int, a_whole("Of the noise and of the order of the methods.")] = 0,
@@ -230,8 +231,7 @@ def _default_methods(drafter: str | None) -> list[str]:
 
 
 def _split(given: Sequence[str]) -> list[str]:
-    # a comma within brackets belongs to a tree's shape
-    pieces = [name for one in given for name in re.split(r",(?![^()]*\))", one)]
+    pieces = [name for one in given for name in split(one, ",")]
     return [name.strip() for name in pieces if name.strip()]
 
 

@@ -26,7 +26,7 @@ def doctor(
 
     with loading("trying the loop"):
         facts = {**_facts(), **_device()}
-        checks = _checks()
+        checks = {**_checks(), **_entry_points()}
     if as_json:
         print(json.dumps({"facts": facts, "checks": checks}, indent=2, ensure_ascii=False))
     else:
@@ -55,8 +55,31 @@ def _facts() -> dict[str, str]:
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     facts["C++ compiler"] = compiler or "none"
     for kind in ("drafter", "verifier", "lengths"):
-        facts[f"{kind}s" if kind != "lengths" else kind] = ", ".join(registry.names(kind))
+        facts[f"{kind}s" if kind != "lengths" else kind] = _names(kind)
     return facts
+
+
+def _names(kind: str) -> str:
+    """Return the names of a kind, those of other packages with the package."""
+    third_party = registry.third_party(kind)
+    shown = []
+    for name in registry.names(kind):
+        packages = " and ".join(map(registry.package, third_party.get(name, [])))
+        shown.append(f"{name} ({packages})" if packages else name)
+    return ", ".join(shown)
+
+
+def _entry_points() -> dict[str, str]:
+    """Load what other packages add."""
+    checks = {}
+    for kind, word in registry.WORDS.items():
+        for name in registry.third_party(kind):
+            try:
+                registry.get(kind, name)
+                checks[f"{word} {name}"] = "can be loaded"
+            except OutpaceError as error:
+                checks[f"{word} {name}"] = f"FAILED: {error}"
+    return checks
 
 
 def _embedded() -> str:

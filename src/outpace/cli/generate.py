@@ -32,8 +32,9 @@ def generate(
         str,
         a_text(
             "NAME",
-            "A method (none, ngram, prompt-lookup, suffix, recycling …), model folder or hub name; "
-            "auto is the embedded drafter for the embedded target, prompt-lookup for others.",
+            "A method (none, ngram, prompt-lookup, suffix, recycling …), with settings or without, "
+            "as in 'early-exit(layers=2)', a model folder or hub name; auto is the embedded "
+            "drafter for the embedded target, prompt-lookup for others.",
         ),
     ] = "auto",
     file: Annotated[str | None, a_text("PATH", "Read the prompt from a file.")] = None,
@@ -83,7 +84,7 @@ def generate(
         bool, typer.Option("--show-beams", help="Draw the tree of the beams.")
     ] = False,
     dtype: Annotated[
-        str, a_text("NAME", "float32, bfloat16, float16; on a CPU int8, int4.")
+        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
     ] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,

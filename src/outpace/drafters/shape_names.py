@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..calls import Call, parse_call, split
 from ..errors import InvalidArgument
 from ..lengths.fixed import MAX_LENGTH
 from ..registry import unknown_among
 from .shape import Breadth, Deepening, History, Shape, check_count
+
+_EXAMPLE = "pruned(depth=8, branch=3, tau=0.03)"
 
 
 def fixed(depth: int = 4, branch: int = 2, nodes: int = MAX_LENGTH) -> dict[str, Any]:
@@ -72,55 +73,18 @@ def parse_shape(text: str) -> Shape:
     Raises:
         InvalidArgument: an unknown name or key, or a value out of range.
     """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError):
-        tree = None
-    parts: list[ast.expr] = []
-    while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add):
-        parts.insert(0, tree.right)
-        tree = tree.left
-    if tree is None:
-        raise InvalidArgument(_unreadable(text))
-    known = _part(tree, text)
-    for part in parts:
-        known |= _part(part, text, first=False)
+    known: dict[str, Any] = {}
+    for number, part in enumerate(split(text, "+")):
+        known |= _part(parse_call(part, f"tree shape {text!r}", _EXAMPLE), first=not number)
     return Shape(**known)
 
 
-def _part(part: ast.expr, text: str, *, first: bool = True) -> dict[str, Any]:
+def _part(part: Call, *, first: bool) -> dict[str, Any]:
     """Return the fields a part sets; ``fixed`` and ``pruned``, stacked, only those given."""
-    call = part if isinstance(part, ast.Call) else ast.Call(part, [], [])
-    if not isinstance(call.func, ast.Name) or call.args:
-        raise InvalidArgument(_unreadable(text))
-    name = call.func.id
-    if name not in SHAPES:
-        raise InvalidArgument(unknown_among("tree shape", name, sorted(SHAPES)))
-    allowed = inspect.signature(SHAPES[name]).parameters
-    values: dict[str, Any] = {}
-    for keyword in call.keywords:
-        key = keyword.arg or "**"
-        if key not in allowed:
-            raise InvalidArgument(unknown_among(f"setting of {name}", key, list(allowed)))
-        if key in values:
-            raise InvalidArgument(f"{name}: {key} is given twice: give it once")
-        try:
-            value = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError, RecursionError):
-            value = None
-        whole = isinstance(allowed[key].default, int)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            given = ast.unparse(keyword.value)
-            kind = "a whole number" if whole else "a number"
-            raise InvalidArgument(f"{name}: {key} {given}: give {kind}")
-        values[key] = value
-    made = SHAPES[name](**values)
-    if first or name not in {"fixed", "pruned"}:
+    if part.name not in SHAPES:
+        raise InvalidArgument(unknown_among("tree shape", part.name, sorted(SHAPES)))
+    values = part.settings(SHAPES[part.name])
+    made = SHAPES[part.name](**values)
+    if first or part.name not in {"fixed", "pruned"}:
         return made
     return {key: value for key, value in made.items() if key in values or key == "tau"}
-
-
-def _unreadable(text: str) -> str:
-    return (
-        f"tree shape {text!r}: give NAME(KEY=VALUE, ...), as in pruned(depth=8, branch=3, tau=0.03)"
-    )

@@ -70,7 +70,8 @@ def load(
     Args:
         name: a folder in Hugging Face format, a name on the hub (or in its local cache), or an
             embedded model: ``zoo:target``, ``zoo:small``, ``zoo:medium``, ``zoo:large``.
-        dtype: of the weights; ``int8`` and ``int4`` are made from bfloat16, on the CPU.
+        dtype: of the weights; ``int8`` and ``int4`` are made from bfloat16, on the CPU or, with
+            torchao, on CUDA.
         device: where to run; None is the GPU if there is one, else the CPU.
 
     Raises:
@@ -155,14 +156,15 @@ def _source(name: str | os.PathLike[str]) -> str:
         raise ModelNotFound("an empty model name: give a model folder or a hub name (org/name)")
     if text.startswith(zoo.PREFIX):
         return str(zoo.folder(text))
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    # functions of os.path answer False where a Path raises, as for a name too long to exist
+    folder = Path(os.path.expanduser(text))
+    if os.path.isdir(folder):
         if not (folder / "config.json").is_file():
             raise ModelNotFound(
                 f"{text}: the folder has no config.json: give a model folder in Hugging Face format"
             )
         return str(folder)
-    if folder.is_file():
+    if os.path.isfile(folder):
         raise ModelNotFound(f"{text} is a file: give the model's folder")
     if not _HUB_NAME.fullmatch(text):
         raise ModelNotFound(f"{text}: no such folder: give a model folder or a hub name (org/name)")
@@ -170,7 +172,7 @@ def _source(name: str | os.PathLike[str]) -> str:
 
 
 def _not_found(source: str, error: Exception) -> str:
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return (
             f"{source}: the configuration cannot be read: {_line(error)}: check config.json, and "
             "that this version of transformers knows the model"

@@ -1,12 +1,13 @@
 """Low precisions: a copy of a model with its matrices in int8 or int4, the rest shared.
 
-Only CPU kernels that torch itself brings are used. A quantised model is another model: its text is
-its own, and it is named after its precision.
+On the CPU the kernels are those that torch itself brings, on CUDA those of torchao. A quantised
+model is another model: its text is its own, and it is named after its precision.
 """
 
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -16,9 +17,10 @@ from transformers.pytorch_utils import Conv1D
 from ..errors import InvalidArgument, UnknownName, UnsupportedModel
 from .attention import use_slot_attention
 from .language_model import LanguageModel
+from .torchao_linear import GROUP, TorchaoLinear, torchao_config
 
-GROUP = 64
-"""How many weights of a row share one scale in int4."""
+Make = Callable[[Tensor, Tensor | None], nn.Module]
+"""From a weight ``[N, K]`` and a bias ``[N]`` or None to a :class:`Packed` linear layer."""
 
 _TINY = 1e-30
 
@@ -127,11 +129,11 @@ class Int4Linear(nn.Module):
         return out.view(*x.shape[:-1], -1)
 
 
-PRECISIONS: Mapping[str, Callable[[Tensor, Tensor | None], nn.Module]] = {
+PRECISIONS: Mapping[str, Make] = {
     "int8": Int8Linear,
     "int4": Int4Linear,
 }
-"""The precisions below bfloat16 that a model can have here."""
+"""The precisions below bfloat16 that a model can have, and their layers on the CPU."""
 
 
 def check_precision(precision: str, device: torch.device | None = None) -> None:
@@ -139,14 +141,18 @@ def check_precision(precision: str, device: torch.device | None = None) -> None:
 
     Raises:
         UnknownName: neither ``int8`` nor ``int4``.
-        InvalidArgument: the device is not a CPU, or its torch has no such kernel.
+        InvalidArgument: another device than a CPU or a GPU of NVIDIA's, a CPU whose torch has no
+            such kernel, or CUDA without torchao.
     """
     if precision not in PRECISIONS:
         raise UnknownName(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    if device is not None and device.type == "cuda":
+        torchao_config(precision)
+        return
     if device is not None and device.type != "cpu":
         raise InvalidArgument(
-            f"precision {precision} on {device}: it is made for the CPU: give device cpu or dtype "
-            "bfloat16, or quantise the model with torchao (pip install torchao) and wrap it"
+            f"precision {precision} on {device}: it is made for cpu and cuda: give one of them, or "
+            "dtype bfloat16"
         )
     if precision == "int8" and not {"fbgemm", "x86"} & set(
         torch.backends.quantized.supported_engines
@@ -163,14 +169,18 @@ def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> La
     is not altered. Weights that are no linear layer's, as those of some mixtures of experts, stay
     as they are.
 
+    As a drafter the copy never changes the text. As a target it has a text of its own, the same
+    whatever is drafted; on CUDA up to near ties, since torchao's kernels do not promise a row the
+    same last bits at every width.
+
     Args:
-        model: what to copy, on the CPU.
+        model: what to copy, on the CPU or, with torchao, on CUDA.
         precision: ``int8`` (weights and activations) or ``int4`` (weights alone, groups of 64).
         head: quantise the output head too; tied embeddings stay as they are.
 
     Raises:
         UnknownName: another precision.
-        InvalidArgument: not on this device, or a layer's size cannot be had in int4.
+        InvalidArgument: not on this device, or a layer's size cannot be had in this precision.
         UnsupportedModel: quantised already, no linear layers, or their weights are used directly.
     """
     check_precision(precision, model.device)
@@ -183,11 +193,14 @@ def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> La
     with model.stock() as stock:  # the copy, too, is to know its own attention
         copied = copy.deepcopy(stock, memo)
     kept = None if head else copied.get_output_embeddings()
-    if not _replace(copied, kept, precision, model.name):
+    make: Make = PRECISIONS[precision]
+    if model.device.type == "cuda":
+        make = partial(TorchaoLinear, precision)
+    if not _replace(copied, kept, make, model.name):
         raise UnsupportedModel(f"{model.name} has no linear layers to quantise: use it as it is")
     made = LanguageModel(copied, model.tokenizer, f"{model.name} ({precision})")
     try:
-        made.stock_logits(torch.zeros(1, 2, dtype=torch.int64))
+        made.stock_logits(torch.zeros(1, 2, dtype=torch.int64, device=made.device))
     except Exception as error:
         # a model of unknown make may read a layer's weight instead of calling the layer
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -198,7 +211,7 @@ def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> La
     return made
 
 
-def _replace(root: nn.Module, kept: nn.Module | None, precision: str, name: str) -> int:
+def _replace(root: nn.Module, kept: nn.Module | None, make: Make, name: str) -> int:
     """Replace the linear layers of ``root`` but ``kept``; return how many."""
     found = [
         (path, layer)
@@ -209,7 +222,7 @@ def _replace(root: nn.Module, kept: nn.Module | None, precision: str, name: str)
         # Conv1D is GPT-2's linear layer, its matrix the other way round
         weight = layer.weight if isinstance(layer, nn.Linear) else layer.weight.t()
         try:
-            small = PRECISIONS[precision](weight, layer.bias)
+            small = make(weight, layer.bias)
         except InvalidArgument as error:
             raise InvalidArgument(f"{name}: layer {path} has {error}") from None
         parent, _, attribute = path.rpartition(".")
