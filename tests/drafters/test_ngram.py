@@ -5,7 +5,7 @@ import torch
 
 from outpace import Decoder
 from outpace.drafters.ngram import NgramDrafter, NgramStore
-from outpace.errors import InvalidArgument, PromptError
+from outpace.errors import InvalidArgument
 from outpace.models.tiny import tiny_model
 from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
 
@@ -64,7 +64,7 @@ def test_memory_is_bounded_and_the_unused_goes_first():
 
 
 def test_saved_and_loaded(tmp_path):
-    one, two = NgramDrafter(3), NgramDrafter(3)
+    one, two = NgramDrafter(3, keep=True), NgramDrafter(3)
     one.start(Context([1, 2, 3, 1, 2, 4, 1, 2, 4]))
     one.save(tmp_path / "deep" / "store.safetensors")
     two.load(tmp_path / "deep" / "store.safetensors")
@@ -72,11 +72,11 @@ def test_saved_and_loaded(tmp_path):
     assert len(one.store) == len(two.store)
     for before in ([1, 2], [2], [3, 1], [4], [9]):
         assert one.store.next(before) == two.store.next(before)
-    with pytest.raises(PromptError, match="order 3, this store order 4"):
+    with pytest.raises(InvalidArgument, match="order 3, this store order 4"):
         NgramDrafter(4).load(tmp_path / "deep" / "store.safetensors")
     (tmp_path / "noise").write_text("no store")
     for name in ("noise", "missing"):
-        with pytest.raises(PromptError, match="not a saved n-gram store"):
+        with pytest.raises(InvalidArgument, match="not a saved n-gram store"):
             two.load(tmp_path / name)
     small = NgramDrafter(3, capacity=2)
     small.load(tmp_path / "deep" / "store.safetensors")
@@ -84,14 +84,14 @@ def test_saved_and_loaded(tmp_path):
 
 
 def test_an_empty_store_is_saved_too(tmp_path):
-    NgramDrafter().save(tmp_path / "empty")
+    NgramDrafter(keep=True).save(tmp_path / "empty")
     drafter = NgramDrafter()
     drafter.load(tmp_path / "empty")
     assert len(drafter.store) == 0
 
 
 def test_drafting_stops_at_an_unknown_context():
-    drafter = NgramDrafter(3)
+    drafter = NgramDrafter(3, keep=True)
     context = Context([1, 2, 3, 4, 1, 2])
     drafter.start(context)
     tree = drafter.propose(context, Budget.chain(5), None)
@@ -121,7 +121,7 @@ def observed(drafter, context, tokens, rows):
 
 
 def test_it_learns_emitted_tokens_and_the_targets_best_beside_them():
-    drafter = NgramDrafter(2, fillers=2)
+    drafter = NgramDrafter(2, fillers=2, keep=True)
     assert drafter.wants == {"topk:2"}
     context = Context([1])
     drafter.start(context)
@@ -141,12 +141,14 @@ def test_kept_or_reset_between_prompts():
 
 
 def test_a_resumed_text_is_not_learnt_twice():
-    drafter = NgramDrafter(2, fillers=0)
-    context = Context([1, 2])
-    drafter.start(context)
-    observed(drafter, context, [3], [])
-    drafter.start(Context([1, 2, 3, 4]), resume=True)
-    assert drafter.store._counts == {(1,): {2: 1}, (2,): {3: 1}, (3,): {4: 1}}
+    for keep in (False, True):
+        drafter = NgramDrafter(2, fillers=0, keep=keep)
+        context, later = Context([1, 2]), Context([1, 2, 3, 4])
+        drafter.start(context)
+        observed(drafter, context, [3], [])
+        drafter.start(later, resume=True)
+        counts = drafter._texts[later].store._counts
+        assert counts == {(1,): {2: 1}, (2,): {3: 1}, (3,): {4: 1}}
 
 
 def test_streams_that_take_turns_learn_nothing_twice():

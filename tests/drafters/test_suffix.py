@@ -219,22 +219,22 @@ def test_a_text_that_goes_on_takes_over_what_was_read():
     read = drafter._texts[one]
     drafter.start(two, resume=True)
     assert drafter._texts[two] is read
-    assert one not in drafter._texts
+    assert drafter._texts[one] is not read
     assert drafter.propose(two, MOST, None).lists()[0] == [1, 2, 3]
     assert len(drafter.propose(one, MOST, None)) == 1  # it is not told of the 4
     other = Context([1, 9])
     drafter.start(other, resume=True)
-    assert drafter._texts[other].tokens.tolist() == [1, 9]
+    assert drafter._texts[other].young.tokens.tolist() == [1, 9]
 
 
 def test_texts_that_are_gone_take_no_memory():
     drafter = SuffixDrafter()
-    empty = drafter.nbytes
+    empty = drafter.store_bytes
     context = Context(list(range(100)))
     drafter.start(context)
-    assert drafter.nbytes > empty + 800
+    assert drafter.store_bytes > empty + 800
     del context
-    assert drafter.nbytes == empty
+    assert drafter.store_bytes == empty
 
 
 # --- cost --------------------------------------------------------------------------------------
@@ -245,14 +245,15 @@ def test_work_for_a_draft_token_does_not_grow_with_the_history(kind, phrases):
     drafting, reading = [], []
     for history in (1_000, 10_000, 100_000):
         text = phrases(history) if kind == "phrases" else [1, 2, 3, 4, 5] * (history // 5)
-        drafter = SuffixDrafter(longest=16)
+        drafter = SuffixDrafter(longest=16, window=2 * history)
         context = Context(text[:-200])
         drafter.start(context)
-        read, drafted, work_read, work_drafted = drafter._texts[context], 0, 0, 0
+        window, drafted, work_read, work_drafted = drafter._texts[context], 0, 0, 0
+        read = window.young
         for token in text[-200:]:
             context.extend([token])
             before = read.work
-            drafter._read(context)
+            window.read(context.tokens)
             work_read += read.work - before
             before = read.work
             drafted += len(drafter.propose(context, MOST, None)) - 1
@@ -271,6 +272,7 @@ def test_work_for_a_draft_token_does_not_grow_with_the_history(kind, phrases):
         ({"factor": math.nan}, "nan nodes a token"),
         ({"longest": 0}, "up to 0 tokens"),
         ({"capacity": 3}, "room for 3 tokens"),
+        ({"window": 127}, "a window of 127 tokens .* give 128 or more"),
     ],
 )
 def test_values_out_of_range_are_named(options, words):
