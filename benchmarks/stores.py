@@ -237,9 +237,9 @@ def page(record: dict[str, Any]) -> str:
     where = record["environment"]
     lines += [
         "",
-        f"At most {BUDGET.nodes} draft tokens; medians over up to {record['drafts']} drafts at each "
-        "history, in turn; recurring phrases and noise. Steps: what the stores count of a draft "
-        "(links, edges, contexts and counts looked at). "
+        f"At most {BUDGET.nodes} draft tokens; medians over up to {record['drafts']} drafts at "
+        "each history, in turn; recurring phrases and noise. Steps: what the stores count of a "
+        "draft (links, edges, contexts and counts looked at). "
         f"{where['cpu']['name']}, {where['threads']} threads, torch {where['versions']['torch']}. "
         "Made by `python benchmarks/stores.py`.",
     ]

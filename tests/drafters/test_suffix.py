@@ -145,6 +145,59 @@ def test_reset_leaves_a_shared_store_alone():
     assert proposed(drafter, [1, 2]).lists()[0] == [2, 3]
 
 
+def test_outputs_are_kept_in_a_file(tmp_path):
+    path = tmp_path / "deep" / "mine"
+    first = SuffixDrafter(keep=path, capacity=100)
+    assert path.exists()
+    finished(first, [1], [2, 3, 4, 5])
+    first.reset()
+    assert len(proposed(first, [9, 2, 3])) == 1
+    for keep in (path, str(path)):
+        assert proposed(SuffixDrafter(keep=keep, capacity=100), [9, 2, 3]).lists()[0] == [3, 4, 5]
+    second = SuffixDrafter(keep=path, capacity=100)
+    finished(second, [1], [6, 7, 8])
+    third = SuffixDrafter(keep=path, capacity=100)
+    for ending in ([2, 3], [6, 7]):
+        assert len(proposed(third, [9, *ending])) > 1
+    assert [file.name for file in path.parent.iterdir()] == ["mine"]  # nothing is left beside it
+    # the same file can be handed to others to read
+    assert proposed(SuffixDrafter(shared=path), [9, 6, 7]).lists()[0] == [7, 8]
+    assert proposed(SuffixDrafter(shared=str(path)), [9, 6, 7]).lists()[0] == [7, 8]
+
+
+def test_a_file_that_cannot_be_used_is_told_at_once(tmp_path):
+    def refused(words, **options):
+        with pytest.raises(InvalidArgument, match=words) as caught:
+            SuffixDrafter(**options)
+        assert "\n" not in str(caught.value)
+
+    noise = tmp_path / "noise"
+    noise.write_text("no store")
+    for option in ("keep", "shared"):
+        refused("noise: not a saved suffix store", **{option: noise})
+        refused("not a saved suffix store", **{option: tmp_path})
+    refused("missing: not a saved suffix store", shared=tmp_path / "missing")
+    refused("give a file that can be written", keep=noise / "below")
+    assert noise.read_text() == "no store"
+    SuffixStore(100, longest=8).save(tmp_path / "other")
+    refused("capacity 100 and matches of up to 8 tokens, not 65536 and 32", keep=tmp_path / "other")
+    large = SuffixStore()
+    large.add([10**6, 1])
+    large.save(tmp_path / "large")
+    with pytest.raises(VocabularyMismatch, match="store of outputs holds token 1000000"):
+        Decoder(tiny_model(), SuffixDrafter(keep=tmp_path / "large"))
+
+
+def test_the_loop_keeps_outputs_in_a_file(tmp_path):
+    target, prompt = tiny_model(), [5, 6, 7]
+    request = {"max_new_tokens": 40, "temperature": 1.0, "seed": 3, "ignore_eos": True}
+    rounds = []
+    for _ in range(2):  # a new drafter each time
+        decoder = Decoder(target, SuffixDrafter(keep=tmp_path / "mine"))
+        rounds.append(decoder.generate(prompt, **request).stats.rounds)
+    assert rounds[1] < rounds[0]
+
+
 TOKENS = st.integers(0, 4)
 TURNS = st.lists(
     st.tuples(st.integers(0, 1), st.booleans(), st.lists(TOKENS, min_size=1, max_size=10)),

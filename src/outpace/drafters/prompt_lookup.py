@@ -86,10 +86,10 @@ class _Index:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, every n-gram as one of the longest and its integers as its own."""
-        gram = sys.getsizeof((0,) * self._sizes[0]) + (self._sizes[0] + 1) * sys.getsizeof(0)
+        """Bytes held, every n-gram as one of the longest; its tokens are the text's own objects."""
+        entry = sys.getsizeof((0,) * self._sizes[0]) + sys.getsizeof(self._half)
         both = (self._young, self._old)
-        return sum(sys.getsizeof(places) + gram * len(places) for places in both)
+        return sum(sys.getsizeof(places) + entry * len(places) for places in both)
 
     def read(self, tokens: Sequence[int]) -> None:
         """Catch up with the text, given whole."""

@@ -80,8 +80,8 @@ class StoreFile:
             raise InvalidArgument(self._foreign(path))
         if version != str(self.version):
             raise InvalidArgument(
-                f"{path}: not a {self.what} of this version ({self.kind}-{self.version}): "
-                "save it again"
+                f"{path}: a file of version {version!r}, this version of the {self.what} is "
+                f"{self.version}: save it again"
             )
         numbers = {name: _number(text) for name, text in about.items()}
         if numbers.get("crc32") != self._checksum(parts):
