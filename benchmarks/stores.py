@@ -2,8 +2,8 @@
 
 Writes docs/results/stores.{md,json}. A million tokens through the stores, as one text and as many,
 each in a process of its own: do the stores stay as large as they are said to be, and does the
-process? Then the time of a draft at histories of a thousand to a million tokens, in
-turn. The drafters are driven directly, without a model.
+process? Then the time of a draft at histories of a thousand to a million tokens, in turn. The
+drafters are driven directly, without a model.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.prompt_lookup import PromptLookupDrafter
 from outpace.drafters.recycling import RecyclingDrafter
 from outpace.drafters.suffix import SuffixDrafter
-from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
+from outpace.types import Budget, Context, Kind, Round, Times, TokenTree, Verdict
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 VOCABULARY = 8_192
@@ -79,10 +79,12 @@ def write(drafter: Drafter, context: Context, new: list[int], end: str | None = 
         best = (rows + torch.arange(int(most)) * 97) % VOCABULARY
         extras[name] = best[:1] if what == "topk-all" else best
     zero = Times(0.0, 0.0, 0.0, 0.0)
-    kinds = ("plain",) * len(new)
+    kinds: list[Kind] = ["plain"] * len(new)
     tree = TokenTree.chain(context.tokens[-len(new) - 1])
     verdict = Verdict([], new, [])
-    drafter.observe(context, Round(1, tree, verdict, tuple(new), kinds, (), zero, end, extras))
+    drafter.observe(
+        context, Round(1, tree, verdict, tuple(new), tuple(kinds), (), zero, end, extras)
+    )
 
 
 def resident() -> int:
