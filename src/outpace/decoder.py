@@ -263,6 +263,7 @@ class Decoder:
         finally:
             target.abandon()
             request.stats.kv_bytes = target.nbytes + self.drafter.kv_bytes
+            request.stats.store_bytes = self.drafter.store_bytes
 
     def _serve(self, context: Context, *, resume: bool) -> None:
         self.drafter.start(context, resume=resume)

@@ -21,6 +21,7 @@ class Stats:
         drafting: time spent drafting.
         verifying: time spent in target forwards and verification.
         kv_bytes: keys and values held at the end, target and drafter.
+        store_bytes: what the drafter has learnt, or reads to draft, at the end.
         seed: the seed of the noise (recorded also when none was given).
         exact: whether the text has the target's own law.
         end: why the text ended: ``eos``, ``stop``, ``length`` or ``context``; None before.
@@ -36,6 +37,7 @@ class Stats:
     drafting: float = 0.0
     verifying: float = 0.0
     kv_bytes: int = 0
+    store_bytes: int = 0
     seed: int = 0
     exact: bool = True
     end: str | None = None
@@ -110,6 +112,7 @@ class Stats:
             "drafting": self.drafting,
             "verifying": self.verifying,
             "kv_bytes": self.kv_bytes,
+            "store_bytes": self.store_bytes,
             "seed": self.seed,
             "exact": self.exact,
             "end": self.end,

@@ -319,6 +319,7 @@ def test_the_record(models: Models, prompts: list[BenchPrompt]) -> None:
         "peak_memory_bytes",
         "memory_growth_bytes",
         "kv_bytes",
+        "store_bytes",
         "identical",
         "first_difference",
         "repeated_8gram_share",

@@ -53,10 +53,12 @@ def test_index_is_grown_not_rebuilt():
     drafter = PromptLookupDrafter(longest=2)
     context = Context(list(range(100)))
     drafter.start(context)
-    size = len(drafter._after)
+    index = drafter._texts[context]
+    size = len(index._young)
     context.extend([200])
     drafter.propose(context, Budget.chain(2), None)
-    assert len(drafter._after) == size + 2
+    assert drafter._texts[context] is index
+    assert len(index._young) == size + 2
 
 
 def test_values_out_of_range_are_named():

@@ -14,21 +14,21 @@ from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
 WIDE = Budget(63, 63)
 
 
-def drafter(rates=(0.6, 0.3, 0.1), rows=None, **settings) -> RecyclingDrafter:
-    made = RecyclingDrafter(rates, **settings)
+def drafter(rates=(0.6, 0.3, 0.1), rows=None, keep=True, **settings) -> RecyclingDrafter:
+    made = RecyclingDrafter(rates, keep=keep, **settings)
     made.attach(tiny_model())
     for token, best in (rows or {}).items():
         made.successors.learn([token], torch.tensor([best]))
     return made
 
 
-def observed(made, tokens, parents, path, best):
+def observed(made, tokens, parents, path, best, context=None):
     """Hand over a finished round; ``best`` has a row for each node."""
     best = torch.tensor(best)
     (key,) = made.wants
     rows = best if key.startswith("topk-all") else best[[0, *path]]
     made.observe(
-        Context([0]),
+        Context([0]) if context is None else context,
         Round(
             index=1,
             tree=TokenTree.of(tokens, parents),
@@ -85,12 +85,12 @@ def test_entries_are_as_small_as_the_vocabulary_allows(vocabulary, dtype, size):
 
 
 def test_memory_is_that_of_the_matrix_and_does_not_grow():
-    target, made = tiny_model(), RecyclingDrafter()
-    decoder = Decoder(target, made)
-    before = made.nbytes
-    assert before == target.vocabulary * len(RATES) * 2
-    decoder.generate([1, 2, 3], max_new_tokens=40, ignore_eos=True)
-    assert made.nbytes == before
+    target = tiny_model()
+    for keep in (False, True):
+        decoder = Decoder(target, RecyclingDrafter(keep=keep))
+        for prompt in ([1, 2, 3], [4, 5]):
+            stats = decoder.generate(prompt, max_new_tokens=40, ignore_eos=True).stats
+            assert stats.store_bytes == target.vocabulary * len(RATES) * 2
 
 
 def test_a_larger_vocabulary_gets_room():
@@ -202,15 +202,21 @@ def test_a_draft_costs_the_same_after_any_text(monkeypatch):
     assert work == [(1, 64), (1, 64)]
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_kept_or_forgotten_between_texts(keep):
-    made = drafter(rows={1: [2, 3, 4]}, keep=keep)
-    made.start(Context([5]), resume=True)
-    assert made.successors.after([1]) == [[2, 3, 4]]
-    made.start(Context([5]))
-    assert made.successors.after([1]) == ([[2, 3, 4]] if keep else [[]])
-    made.reset()
-    assert made.successors.after([1]) == [[]]
+def test_kept_or_forgotten_between_texts():
+    for keep in (False, True):
+        made, one, other = drafter(keep=keep), Context([1]), Context([1])
+        for context in (one, other):
+            made.start(context)
+        observed(made, [1], [-1], [], [[2, 3, 4]], one)
+        made.start(one, resume=True)
+        assert len(made.propose(one, Budget(3, 1), None)) == 4
+        made.start(other, resume=True)
+        assert len(made.propose(other, Budget(3, 1), None)) == (4 if keep else 1)
+        later = Context([1, 7, 1])  # goes on where the first one stopped
+        made.start(later, resume=True)
+        assert len(made.propose(later, Budget(3, 1), None)) == 4
+        made.reset()
+        assert len(made.propose(later, Budget(3, 1), None)) == 1
 
 
 @pytest.mark.parametrize("rates", [(), (0.5, 0.6), (1.1,), (0.5, 0.0), (0.5, -0.1)])

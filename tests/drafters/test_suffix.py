@@ -145,6 +145,59 @@ def test_reset_leaves_a_shared_store_alone():
     assert proposed(drafter, [1, 2]).lists()[0] == [2, 3]
 
 
+def test_outputs_are_kept_in_a_file(tmp_path):
+    path = tmp_path / "deep" / "mine"
+    first = SuffixDrafter(keep=path, capacity=100)
+    assert path.exists()
+    finished(first, [1], [2, 3, 4, 5])
+    first.reset()
+    assert len(proposed(first, [9, 2, 3])) == 1
+    for keep in (path, str(path)):
+        assert proposed(SuffixDrafter(keep=keep, capacity=100), [9, 2, 3]).lists()[0] == [3, 4, 5]
+    second = SuffixDrafter(keep=path, capacity=100)
+    finished(second, [1], [6, 7, 8])
+    third = SuffixDrafter(keep=path, capacity=100)
+    for ending in ([2, 3], [6, 7]):
+        assert len(proposed(third, [9, *ending])) > 1
+    assert [file.name for file in path.parent.iterdir()] == ["mine"]  # nothing is left beside it
+    # the same file can be handed to others to read
+    assert proposed(SuffixDrafter(shared=path), [9, 6, 7]).lists()[0] == [7, 8]
+    assert proposed(SuffixDrafter(shared=str(path)), [9, 6, 7]).lists()[0] == [7, 8]
+
+
+def test_a_file_that_cannot_be_used_is_told_at_once(tmp_path):
+    def refused(words, **options):
+        with pytest.raises(InvalidArgument, match=words) as caught:
+            SuffixDrafter(**options)
+        assert "\n" not in str(caught.value)
+
+    noise = tmp_path / "noise"
+    noise.write_text("no store")
+    for option in ("keep", "shared"):
+        refused("noise: not a saved suffix store", **{option: noise})
+        refused("not a saved suffix store", **{option: tmp_path})
+    refused("missing: not a saved suffix store", shared=tmp_path / "missing")
+    refused("give a file that can be written", keep=noise / "below")
+    assert noise.read_text() == "no store"
+    SuffixStore(100, longest=8).save(tmp_path / "other")
+    refused("capacity 100 and matches of up to 8 tokens, not 65536 and 32", keep=tmp_path / "other")
+    large = SuffixStore()
+    large.add([10**6, 1])
+    large.save(tmp_path / "large")
+    with pytest.raises(VocabularyMismatch, match="store of outputs holds token 1000000"):
+        Decoder(tiny_model(), SuffixDrafter(keep=tmp_path / "large"))
+
+
+def test_the_loop_keeps_outputs_in_a_file(tmp_path):
+    target, prompt = tiny_model(), [5, 6, 7]
+    request = {"max_new_tokens": 40, "temperature": 1.0, "seed": 3, "ignore_eos": True}
+    rounds = []
+    for _ in range(2):  # a new drafter each time
+        decoder = Decoder(target, SuffixDrafter(keep=tmp_path / "mine"))
+        rounds.append(decoder.generate(prompt, **request).stats.rounds)
+    assert rounds[1] < rounds[0]
+
+
 TOKENS = st.integers(0, 4)
 TURNS = st.lists(
     st.tuples(st.integers(0, 1), st.booleans(), st.lists(TOKENS, min_size=1, max_size=10)),
@@ -219,22 +272,22 @@ def test_a_text_that_goes_on_takes_over_what_was_read():
     read = drafter._texts[one]
     drafter.start(two, resume=True)
     assert drafter._texts[two] is read
-    assert one not in drafter._texts
+    assert drafter._texts[one] is not read
     assert drafter.propose(two, MOST, None).lists()[0] == [1, 2, 3]
     assert len(drafter.propose(one, MOST, None)) == 1  # it is not told of the 4
     other = Context([1, 9])
     drafter.start(other, resume=True)
-    assert drafter._texts[other].tokens.tolist() == [1, 9]
+    assert drafter._texts[other].young.tokens.tolist() == [1, 9]
 
 
 def test_texts_that_are_gone_take_no_memory():
     drafter = SuffixDrafter()
-    empty = drafter.nbytes
+    empty = drafter.store_bytes
     context = Context(list(range(100)))
     drafter.start(context)
-    assert drafter.nbytes > empty + 800
+    assert drafter.store_bytes > empty + 800
     del context
-    assert drafter.nbytes == empty
+    assert drafter.store_bytes == empty
 
 
 # --- cost --------------------------------------------------------------------------------------
@@ -245,14 +298,15 @@ def test_work_for_a_draft_token_does_not_grow_with_the_history(kind, phrases):
     drafting, reading = [], []
     for history in (1_000, 10_000, 100_000):
         text = phrases(history) if kind == "phrases" else [1, 2, 3, 4, 5] * (history // 5)
-        drafter = SuffixDrafter(longest=16)
+        drafter = SuffixDrafter(longest=16, window=2 * history)
         context = Context(text[:-200])
         drafter.start(context)
-        read, drafted, work_read, work_drafted = drafter._texts[context], 0, 0, 0
+        window, drafted, work_read, work_drafted = drafter._texts[context], 0, 0, 0
+        read = window.young
         for token in text[-200:]:
             context.extend([token])
             before = read.work
-            drafter._read(context)
+            window.read(context.tokens)
             work_read += read.work - before
             before = read.work
             drafted += len(drafter.propose(context, MOST, None)) - 1
@@ -271,6 +325,7 @@ def test_work_for_a_draft_token_does_not_grow_with_the_history(kind, phrases):
         ({"factor": math.nan}, "nan nodes a token"),
         ({"longest": 0}, "up to 0 tokens"),
         ({"capacity": 3}, "room for 3 tokens"),
+        ({"window": 127}, "a window of 127 tokens .* give 128 or more"),
     ],
 )
 def test_values_out_of_range_are_named(options, words):

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from outpace.drafters.suffix import SuffixDrafter
 from outpace.drafters.suffix_store import SuffixStore
 from outpace.errors import InvalidArgument
+from outpace.models.tiny import tiny_model
 from outpace.types import Budget, Context
 
 
@@ -123,7 +124,7 @@ def test_foreign_and_damaged_files_are_refused_in_one_line(tmp_path):
     save_file({"counts": torch.zeros(2)}, tmp_path / "bad", {"outpace": "ngram"})
     refused("not a saved suffix store")
     save_file(parts, tmp_path / "bad", {**about, "outpace": "suffix-0"})
-    refused("not a suffix store of this version")
+    refused("version '0', this version of the suffix store is 1")
     for key, value in (("crc32", "x"), ("capacity", "6"), ("longest", "0"), ("longest", "²")):
         save_file(parts, tmp_path / "bad", {**about, key: value})
         refused("damaged")
@@ -132,6 +133,40 @@ def test_foreign_and_damaged_files_are_refused_in_one_line(tmp_path):
         refused("damaged")
     save_file({**parts, "young": parts["young"].float()}, tmp_path / "bad", about)
     refused("damaged")
+
+
+def test_text_files_are_added(tmp_path):
+    target = tiny_model()
+    for name, text in (("one", "to be or not"), ("two", "that is")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "noise").write_bytes(b"\xff\xfe\xfd")
+    store = SuffixStore(100).add_files(target, [tmp_path / "one", str(tmp_path / "two")])
+    for text in ("to be or not", "that is"):
+        ids = target.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert known(store, ids[:4]) == 1
+    for name, words in (("missing", "No such file"), ("noise", "no UTF-8")):
+        with pytest.raises(InvalidArgument, match=f"{name}: {words}.*: give a text file"):
+            store.add_files(target, [tmp_path / name])
+    target.tokenizer = None
+    with pytest.raises(InvalidArgument, match=r"has no tokenizer: add\(\) texts"):
+        store.add_files(target, [])
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    path, store = tmp_path / "store", SuffixStore(100)
+    store.save(path)
+    before = path.read_bytes()
+    store.add([1, 2, 3])
+
+    def broken(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", broken)
+        with pytest.raises(InvalidArgument, match=r"store: No space left .* can be written"):
+            store.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_work_for_a_draft_token_does_not_grow_with_the_store(phrases):

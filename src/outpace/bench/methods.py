@@ -69,6 +69,7 @@ class Sample:
         drafted: draft tokens they verified.
         accepted: of those.
         kv_bytes: keys and values at the end, of target and drafter.
+        store_bytes: what the drafter has learnt, or reads to draft, at the end.
         drafter_forwards: of the draft model, where there is one.
         drafting: seconds spent drafting, where it is known.
         verifying: seconds of the target's forwards and the verification, likewise.
@@ -83,6 +84,7 @@ class Sample:
     drafted: int
     accepted: int
     kv_bytes: int
+    store_bytes: int = 0
     drafter_forwards: int | None = None
     drafting: float | None = None
     verifying: float | None = None
@@ -210,6 +212,7 @@ class Loop(Method):
             drafted=stats.drafted,
             accepted=stats.accepted,
             kv_bytes=stats.kv_bytes,
+            store_bytes=stats.store_bytes,
             drafter_forwards=drafter.forwards - before if drafter.models else None,
             drafting=stats.drafting,
             verifying=stats.verifying,

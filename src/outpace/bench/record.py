@@ -77,6 +77,7 @@ def _result(
         "peak_memory_bytes": memory[0] if memory else None,
         "memory_growth_bytes": memory[1] if memory else None,
         "kv_bytes": max(samples[key].kv_bytes for key in keys),
+        "store_bytes": max(samples[key].store_bytes for key in keys),
         "identical": None if differences is None else not differences,
         "compared_with": None if differences is None else reference,
         "differing_prompts": (
@@ -146,6 +147,7 @@ def _run(key: Key, sample: Sample) -> dict[str, Any]:
         "accepted": sample.accepted,
         "drafter_forwards": sample.drafter_forwards,
         "kv_bytes": sample.kv_bytes,
+        "store_bytes": sample.store_bytes,
     }
 
 

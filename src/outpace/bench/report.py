@@ -18,7 +18,7 @@ SPEED = (
     "draft share",
 )
 """The head of the table of speeds."""
-TEXT = ("method", "peak MB", "growth MB", "KV MB", "same text")
+TEXT = ("method", "peak MB", "growth MB", "KV MB", "stores MB", "same text")
 """The head of the table of memory and texts."""
 
 
@@ -54,6 +54,7 @@ def text_rows(record: Record) -> list[tuple[str, ...]]:
             _megabytes(result["peak_memory_bytes"]),
             _megabytes(result["memory_growth_bytes"], 1),
             _megabytes(result["kv_bytes"], 1),
+            _megabytes(result["store_bytes"], 1),
             same_text(result, record),
         )
         for result in record["results"]

@@ -1,9 +1,15 @@
 """The prompt and the output so far draft what followed the longest match of their own end."""
 
+import sys
+from collections.abc import Sequence
+
 from ..drawing import Drawing
 from ..errors import InvalidArgument
-from ..types import Budget, Context, Round, TokenTree
+from ..types import Budget, Context, TokenTree
 from .base import Drafter
+from .texts import Texts
+
+Gram = tuple[int, ...]
 
 
 class PromptLookupDrafter(Drafter):
@@ -11,41 +17,48 @@ class PromptLookupDrafter(Drafter):
 
     (Prompt lookup decoding, a form of arXiv 2304.04487.) Of several places the latest counts. A
     copy that reaches the end of the text goes on with what it has copied, so a loop is drafted to
-    the full length. An index of the last place of every n-gram keeps a round's cost constant.
+    the full length. An index of the last place of every n-gram keeps a round's cost constant; its
+    older half is dropped whenever the younger one is full.
 
     Args:
         longest: the longest n-gram looked for.
         shortest: the shortest.
+        window: how many of the latest tokens of a text to look in: the last half at least.
 
     Raises:
-        InvalidArgument: not 1 <= shortest <= longest.
+        InvalidArgument: not 1 <= shortest <= longest, or a window below 2.
     """
 
-    def __init__(self, longest: int = 4, shortest: int = 1) -> None:
+    def __init__(self, longest: int = 4, shortest: int = 1, *, window: int = 65_536) -> None:
         if not 1 <= shortest <= longest:
             raise InvalidArgument(
                 f"n-grams of {shortest} to {longest} tokens: give 1 <= shortest <= longest"
             )
+        if window < 2:
+            raise InvalidArgument(f"a window of {window} tokens: give 2 or more")
         self._sizes = range(longest, shortest - 1, -1)
-        self._after: dict[tuple[int, ...], int] = {}
-        self._indexed = 0
+        self._texts = Texts(lambda: _Index(self._sizes, window // 2))
+
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of the indices of the texts under way."""
+        return sum(index.nbytes for index in self._texts)
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Index the prompt; nothing outlives the text it stands in."""
-        self._after.clear()
-        self._indexed = 0
-        self._index(context)
+        self._texts.start(context, resume=resume).read(context.tokens)
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return the copy as a chain, or the root alone where nothing matches."""
-        self._index(context)
-        tokens, depth = context.tokens, min(budget.depth, budget.nodes)
+        index, tokens = self._texts[context], context.tokens
+        index.read(tokens)
+        depth = min(budget.depth, budget.nodes)
         if depth < 1:
             return TokenTree.chain(tokens[-1])
         for size in self._sizes:
             if size >= len(tokens):
                 continue
-            start = self._after.get(tuple(tokens[-size:]))
+            start = index.after(tuple(tokens[-size:]))
             if start is not None:
                 text = tokens[start : start + depth]
                 while len(text) < depth:
@@ -53,15 +66,43 @@ class PromptLookupDrafter(Drafter):
                 return TokenTree.chain(tokens[-1], text)
         return TokenTree.chain(tokens[-1])
 
-    def observe(self, context: Context, turn: Round) -> None:
-        """Index what was emitted."""
-        self._index(context)
 
-    def _index(self, context: Context) -> None:
-        """Note for every n-gram where its continuation starts; the end has none yet."""
-        tokens = context.tokens
-        for place in range(max(1, self._indexed), len(tokens)):
+class _Index:
+    """Where the continuation of every n-gram of a text starts; the end has none yet.
+
+    Two generations of ``half`` places each: those since the last multiple of ``half``, and those
+    before it.
+    """
+
+    def __init__(self, sizes: Sequence[int], half: int) -> None:
+        self._sizes = sizes
+        self._half = half
+        self._young: dict[Gram, int] = {}
+        self._old: dict[Gram, int] = {}
+        self._read = 0
+
+    def __len__(self) -> int:
+        return self._read
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, every n-gram as one of the longest; its tokens are the text's own objects."""
+        entry = sys.getsizeof((0,) * self._sizes[0]) + sys.getsizeof(self._half)
+        both = (self._young, self._old)
+        return sum(sys.getsizeof(places) + entry * len(places) for places in both)
+
+    def read(self, tokens: Sequence[int]) -> None:
+        """Catch up with the text, given whole."""
+        known = (len(tokens) - 1) // self._half * self._half - self._half
+        for place in range(max(1, known, self._read), len(tokens)):
+            if place % self._half == 0:
+                self._old, self._young = self._young, {}
             for size in self._sizes:
                 if size <= place:
-                    self._after[tuple(tokens[place - size : place])] = place
-        self._indexed = len(tokens)
+                    self._young[tuple(tokens[place - size : place])] = place
+        self._read = len(tokens)
+
+    def after(self, gram: Gram) -> int | None:
+        """Return the last place known where ``gram`` went on."""
+        place = self._young.get(gram)
+        return self._old.get(gram) if place is None else place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -18,6 +19,7 @@ from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
 from .sequoia import Template
+from .texts import Texts
 
 RATES = (0.44, 0.11, 0.05, 0.027, 0.027, 0.016, 0.014, 0.014)
 """How often the child of each rank is the one that stands.
@@ -87,12 +89,18 @@ class RecyclingDrafter(Drafter):
     many rows however long the text is. There is no model and nothing to train; a token that was
     not read yet has no children.
 
+    Without ``keep`` every text has a matrix of its own and one drafter may serve everybody. One
+    with ``keep`` is for one tenant: what the target thought of in one text it proposes in the next.
+
     Args:
         rates: how often the child of each rank is taken to stand, best first; there are as many
             ranks (k) as rates. They decide the shape, see :func:`plan`.
         everywhere: learn from all nodes of the tree, as published; otherwise from the root and
             the accepted ones.
-        keep: keep what was learnt between texts; otherwise every text starts with nothing.
+        keep: keep one matrix for all texts; otherwise every text starts with nothing.
+
+    Attributes:
+        successors: what is kept; without rows before a target is met, and without ``keep``.
 
     Raises:
         InvalidArgument: no rates, rates out of (0, 1], or rising.
@@ -113,27 +121,36 @@ class RecyclingDrafter(Drafter):
         self.rates = tuple(rates)
         self.keep = keep
         self.successors = Successors(0, len(rates))
+        self._vocabulary = 0
+        self._texts = Texts(lambda: _Text(Successors(self._vocabulary, len(self.rates))))
         self._everywhere = everywhere
         self._key = f"{'topk-all' if everywhere else 'topk'}:{len(rates)}"
         self.wants = frozenset({self._key})
 
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of what is kept and of the matrices of the texts under way."""
+        return self.successors.nbytes + sum(text.successors.nbytes for text in self._texts)
+
     def attach(self, target: LanguageModel) -> None:
         """Make room for the vocabulary of the target; what is known stays if there is enough."""
-        if target.vocabulary > len(self.successors):
-            self.successors = Successors(target.vocabulary, len(self.rates))
+        self._vocabulary = max(self._vocabulary, target.vocabulary)
+        if self.keep and self._vocabulary > len(self.successors):
+            self.successors = Successors(self._vocabulary, len(self.rates))
 
     def start(self, context: Context, *, resume: bool = False) -> None:
-        """Forget earlier texts, unless told to ``keep`` them."""
-        if not (self.keep or resume):
-            self.reset()
+        """Begin with nothing, unless told to ``keep`` it or where a text goes on."""
+        if not self.keep:
+            self._texts.start(context, resume=resume)
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return the part of the planned tree that is known."""
         template = plan(self.rates, budget.nodes, budget.depth)
+        successors = self.successors if self.keep else self._texts[context].successors
         tokens, parents = [context.tokens[-1]], [-1]
         level = [(0, 0)]  # places in the template, and the nodes that stand there
         while growing := [(place, node) for place, node in level if template[place]]:
-            rows = self.successors.after([tokens[node] for _, node in growing])
+            rows = successors.after([tokens[node] for _, node in growing])
             level = []
             for (place, node), row in zip(growing, rows, strict=True):
                 for below, token in zip(template[place], row, strict=False):
@@ -151,16 +168,27 @@ class RecyclingDrafter(Drafter):
             off_path = set(range(len(tokens))).difference(kept)
             nodes = [*sorted(off_path), *kept]
             best = best.cpu()[nodes]
-        self.successors.learn([tokens[node] for node in nodes], best)
+        successors = self.successors
+        if not self.keep:
+            text = self._texts[context]
+            successors, text.learnt = text.successors, len(context)
+        successors.learn([tokens[node] for node in nodes], best)
 
     def reset(self) -> None:
         """Forget everything."""
+        self._texts.clear()
         self.successors.clear()
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory it holds on the host, the same from the first text on."""
-        return self.successors.nbytes
+
+@dataclass(slots=True)
+class _Text:
+    """What the target thought of in one text, and how many of its tokens that depends on."""
+
+    successors: Successors
+    learnt: int = 0
+
+    def __len__(self) -> int:
+        return self.learnt
 
 
 @lru_cache(maxsize=256)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
 import sys
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from pathlib import Path
 
 from ..drawing import Drawing
-from ..errors import InvalidArgument, VocabularyMismatch
+from ..errors import InvalidArgument
 from ..lengths.fixed import MAX_LENGTH
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
+from .store_file import check_vocabulary
 from .suffix_automaton import SuffixAutomaton
 from .suffix_store import SuffixStore
+from .suffix_window import SuffixWindow
+from .texts import Texts
 
 
 class SuffixDrafter(Drafter):
@@ -32,22 +36,28 @@ class SuffixDrafter(Drafter):
     own outputs, then the shared store, the younger generation first.
 
     Without ``keep`` and ``shared`` nothing outlives a text, so one drafter may serve everybody.
-    One with ``keep`` is for one tenant: what it wrote for one text it proposes in the next.
+    One with ``keep`` is for one tenant, and so is its file: what it wrote for one text it proposes
+    in the next.
 
     Args:
         factor: nodes drafted for each token of the match (α, "max_spec = α · match length").
         longest: tokens of the longest match.
         least: draft nothing where fewer tokens than this are expected to be accepted.
-        keep: learn each finished output and draft from it in later texts.
+        keep: learn each finished output and draft from it in later texts. A path is a file to
+            keep them in: what is there is loaded, and it is saved again with each finished output.
         capacity: with ``keep``, how many tokens of outputs to keep.
-        shared: texts that everybody who is handed them may be proposed; read, never written.
+        shared: texts that everybody who is handed them may be proposed, or the path of a saved
+            store of them; read, never written.
+        window: how many tokens of a text itself to match against, the latest ones.
 
     Attributes:
         store: the own outputs.
         shared: the shared store, or None.
 
     Raises:
-        InvalidArgument: factor not above 0, longest below 1, capacity below 4.
+        InvalidArgument: factor not above 0, longest below 1, capacity below 4, window below
+            ``4 · longest``, or a file that is damaged, foreign, of another capacity or longest
+            match, or cannot be written.
     """
 
     branches = True
@@ -59,31 +69,44 @@ class SuffixDrafter(Drafter):
         *,
         longest: int = 32,
         least: float = 0.0,
-        keep: bool = False,
+        keep: bool | str | os.PathLike[str] = False,
         capacity: int = 65_536,
-        shared: SuffixStore | None = None,
+        shared: SuffixStore | str | os.PathLike[str] | None = None,
+        window: int = 65_536,
     ) -> None:
         if not 0 < factor < math.inf:
             raise InvalidArgument(f"{factor} nodes a token of the match: give a number above 0")
         self.factor = factor
         self.longest = longest
         self.least = least
-        self.keep = keep
         self.store = SuffixStore(capacity, longest=longest)
+        if window < 4 * longest:
+            raise InvalidArgument(
+                f"a window of {window} tokens for matches of up to {longest}: give {4 * longest} "
+                "or more"
+            )
+        self.window = window
+        self.keep = keep is not False
+        self._file = None if isinstance(keep, bool) else Path(keep)
+        if self._file is not None:
+            self._open(self._file)
+        if isinstance(shared, str | os.PathLike):
+            shared = SuffixStore.load(shared)
         self.shared = shared
-        self._texts: WeakKeyDictionary[Context, SuffixAutomaton] = WeakKeyDictionary()
+        self._texts = Texts(lambda: SuffixWindow(window, longest))
         self._vocabulary: int | None = None
 
     @property
-    def nbytes(self) -> int:
-        """Bytes held for texts under way and for the own outputs; a shared store counts itself."""
-        return self.store.nbytes + sum(text.nbytes for text in self._texts.values())
+    def store_bytes(self) -> int:
+        """Bytes held for the texts under way, the own outputs and the shared store."""
+        stores = self.store.nbytes + (self.shared.nbytes if self.shared is not None else 0)
+        return stores + sum(text.nbytes for text in self._texts)
 
     def attach(self, target: LanguageModel) -> None:
-        """Compare the shared store's tokens with the target's.
+        """Compare the stores' tokens with the target's.
 
         Raises:
-            VocabularyMismatch: the store holds a token that the target does not know.
+            VocabularyMismatch: a store holds a token that the target does not know.
         """
         self._vocabulary = target.vocabulary
         self._check_tokens()
@@ -91,19 +114,20 @@ class SuffixDrafter(Drafter):
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Read the prompt; a text that goes on is read from where it stopped."""
         self._check_tokens()
-        if context not in self._texts and resume:
-            self._take_over(context)
-        self._read(context)
+        self._texts.start(context, resume=resume).read(context.tokens)
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return the best tree of all sources, or the root alone where nothing matches."""
-        text, root = self._read(context), context.tokens[-1]
+        text, root = self._texts[context], context.tokens[-1]
+        text.read(context.tokens)
         if min(budget.nodes, budget.depth) < 1:
             return TokenTree.chain(root)
-        best = self._grow(text, *text.repeated(), budget)
+        best = self._grow(text.young, *text.young.repeated(), budget)
         ending = context.tokens[-self.longest :]
-        for store in (self.store, self.shared):
-            for source in store.generations if store is not None else ():
+        others = [text.old, *self.store.generations]
+        others += self.shared.generations if self.shared is not None else ()
+        for source in others:
+            if source is not None:
                 grown = self._grow(source, *source.match(ending), budget)
                 best = grown if grown.total > best.total else best
         if best.total < self.least:
@@ -111,12 +135,21 @@ class SuffixDrafter(Drafter):
         return TokenTree.of([root, *best.tokens], best.parents, scores=best.scores)
 
     def observe(self, context: Context, turn: Round) -> None:
-        """Learn the output when it is finished."""
+        """Learn the output when it is finished, and save what is kept in a file.
+
+        Raises:
+            InvalidArgument: the file cannot be written.
+        """
         if self.keep and turn.end is not None:
             self.store.add(context.output)
+            if self._file is not None:
+                self.store.save(self._file)
 
     def reset(self) -> None:
-        """Forget all texts and outputs; a shared store is not the drafter's to clear."""
+        """Forget all texts and outputs; a file and a shared store stay as they are.
+
+        The file is written again with the next finished output.
+        """
         self._texts.clear()
         self.store.clear()
 
@@ -130,33 +163,24 @@ class SuffixDrafter(Drafter):
             grown.take(budget.depth)
         return grown
 
-    def _read(self, context: Context) -> SuffixAutomaton:
-        """Return the automaton of a text, everything read."""
-        text = self._texts.get(context)
-        if text is None:
-            text = self._texts[context] = SuffixAutomaton(self.longest)
-        text.read(context.tokens[len(text) :])
-        return text
-
-    def _take_over(self, context: Context) -> None:
-        """Go on with the longest text read that this one begins with.
-
-        Its own context gives it up: should it ever be served again, it is read again.
-        """
-        known = sorted(self._texts.items(), key=lambda item: -len(item[1]))
-        for before, text in known:
-            if context.tokens[: len(text)] == text.tokens.tolist():
-                self._texts[context] = self._texts.pop(before)
-                return
+    def _open(self, path: Path) -> None:
+        """Load the own outputs, or save that there are none: a bad path is told at once."""
+        if not path.exists():
+            self.store.save(path)
+            return
+        found, asked = SuffixStore.load(path), self.store
+        if (found.capacity, found.longest) != (asked.capacity, asked.longest):
+            raise InvalidArgument(
+                f"{path}: a store of capacity {found.capacity} and matches of up to "
+                f"{found.longest} tokens, not {asked.capacity} and {asked.longest}: ask for the "
+                "same, or give another file"
+            )
+        self.store = found
 
     def _check_tokens(self) -> None:
-        if self._vocabulary is None or self.shared is None:
-            return
-        if self.shared.largest >= self._vocabulary:
-            raise VocabularyMismatch(
-                f"the shared store holds token {self.shared.largest}, the target knows "
-                f"{self._vocabulary} tokens: give a store of texts in the target's vocabulary"
-            )
+        check_vocabulary("store of outputs", self.store.largest, self._vocabulary)
+        if self.shared is not None:
+            check_vocabulary("shared store", self.shared.largest, self._vocabulary)
 
 
 @dataclass(slots=True)

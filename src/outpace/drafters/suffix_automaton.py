@@ -14,7 +14,8 @@ END = -1
 WIDTH = 8
 """Of each state, so many children can be asked for: those of the largest counts."""
 
-_INT = 28  # bytes of a small int object
+_EDGE = 2 * 28  # bytes of the two int objects of an edge
+_RANKED = sys.getsizeof([0] * (WIDTH + 1))
 
 
 class SuffixAutomaton:
@@ -46,6 +47,8 @@ class SuffixAutomaton:
         self._count = array("q", [0])
         self._best: dict[int, list[int]] = {}  # of states with more than WIDTH children
         self._last = 0
+        self._edges = 0
+        self._table_bytes = sys.getsizeof(self._next[0])  # of the dictionaries of edges
         self._end = 0  # the state of the last tokens of the text, at most ``longest``
         self._end_size = 0
 
@@ -59,12 +62,11 @@ class SuffixAutomaton:
 
     @property
     def nbytes(self) -> int:
-        """Bytes it holds, the integers in its tables included. Costs a look at every state."""
+        """Bytes it holds, counted as it grows: an integer of a table counts wherever it stands."""
         arrays = (self.tokens, self._link, self._size, self._count)
-        edges = sum(map(sys.getsizeof, self._next)) + 2 * _INT * sum(map(len, self._next))
-        best = sum(sys.getsizeof(ranked) for ranked in self._best.values())
-        lists = sys.getsizeof(self._next) + sys.getsizeof(self._best)
-        return sum(map(sys.getsizeof, arrays)) + edges + best + lists
+        edges = self._table_bytes + _EDGE * self._edges + sys.getsizeof(self._next)
+        best = sys.getsizeof(self._best) + _RANKED * len(self._best)
+        return sum(map(sys.getsizeof, arrays)) + edges + best
 
     def read(self, tokens: Sequence[int]) -> None:
         """Read on in the current text."""
@@ -156,7 +158,11 @@ class SuffixAutomaton:
         self.tokens.append(token)
         state, new = self._last, self._state({}, self._size[self._last] + 1, 0, 0)
         while state >= 0 and token not in self._next[state]:
-            self._next[state][token] = new
+            edges = self._next[state]
+            self._table_bytes -= sys.getsizeof(edges)
+            edges[token] = new
+            self._table_bytes += sys.getsizeof(edges)
+            self._edges += 1
             state = self._link[state]
             self.work += 1
         if state >= 0:
@@ -186,6 +192,8 @@ class SuffixAutomaton:
 
     def _state(self, edges: dict[int, int], size: int, link: int, count: int) -> int:
         self._next.append(edges)
+        self._table_bytes += sys.getsizeof(edges)
+        self._edges += len(edges)
         self._size.append(size)
         self._link.append(link)
         self._count.append(count)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
+from ..models import LanguageModel
+from .store_file import LARGEST, StoreFile
 from .suffix_automaton import END, SuffixAutomaton
 
-_FORMAT = "suffix-1"
-_LARGEST = 2**31 - 1
+_FILE = StoreFile("suffix", 1, "suffix store", ("old", "young"))
 
 
 class SuffixStore:
@@ -60,7 +60,7 @@ class SuffixStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held. Costs a look at every state."""
+        """Bytes held."""
         return self._old.nbytes + self._young.nbytes
 
     def add(self, text: Sequence[int]) -> None:
@@ -73,9 +73,9 @@ class SuffixStore:
         text = text[-(half - 1) :]
         if not text:
             return
-        if not 0 <= min(text) <= max(text) <= _LARGEST:
+        if not 0 <= min(text) <= max(text) <= LARGEST:
             raise InvalidArgument(
-                f"a text with tokens from {min(text)} to {max(text)}: give 0 to {_LARGEST}"
+                f"a text with tokens from {min(text)} to {max(text)}: give 0 to {LARGEST}"
             )
         if len(self._young) + len(text) + 1 > half:
             self._old, self._young = self._young, SuffixAutomaton(self.longest)
@@ -83,27 +83,45 @@ class SuffixStore:
         self._young.finish()
         self.largest = max(self.largest, max(text))
 
+    def add_files(
+        self, model: LanguageModel, paths: Iterable[str | os.PathLike[str]]
+    ) -> SuffixStore:
+        """Learn text files, each as one text in the model's tokens; return the store itself.
+
+        Raises:
+            InvalidArgument: the model has no tokenizer, or a file cannot be read as UTF-8.
+        """
+        if model.tokenizer is None:
+            raise InvalidArgument(f"{model.name} has no tokenizer: add() texts as token ids")
+        for path in paths:
+            try:
+                text = Path(path).read_text(encoding="utf-8-sig")
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or "no UTF-8"
+                raise InvalidArgument(
+                    f"{path}: {why}: give a text file that can be read"
+                ) from error
+            self.add(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self
+
     def clear(self) -> None:
         """Forget everything."""
         self._old, self._young = SuffixAutomaton(self.longest), SuffixAutomaton(self.longest)
         self.largest = -1
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the texts as safetensors: ``old [T]`` and ``young [U]``, int32, -1 ends a text."""
-        from safetensors.torch import save_file
+        """Write the texts as safetensors: ``old [T]`` and ``young [U]``, int32, -1 ends a text.
 
+        A file that is there is replaced as a whole.
+
+        Raises:
+            InvalidArgument: the file cannot be written.
+        """
         parts = {
             "old": torch.tensor(self._old.tokens, dtype=torch.int32),
             "young": torch.tensor(self._young.tokens, dtype=torch.int32),
         }
-        about = {
-            "outpace": _FORMAT,
-            "capacity": str(self.capacity),
-            "longest": str(self.longest),
-            "crc32": str(_checksum(parts)),
-        }
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(parts, os.fspath(path), about)
+        _FILE.save(path, parts, {"capacity": self.capacity, "longest": self.longest})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> SuffixStore:
@@ -112,25 +130,11 @@ class SuffixStore:
         Raises:
             InvalidArgument: the file is missing, no suffix store, or damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(os.fspath(path), framework="pt") as file:
-                about = file.metadata() or {}
-                parts = {name: file.get_tensor(name) for name in ("old", "young")}
-        except (OSError, SafetensorError) as error:
-            raise InvalidArgument(
-                f"{path}: not a saved suffix store: give a file of SuffixStore.save()"
-            ) from error
-        if about.get("outpace") != _FORMAT:
-            raise InvalidArgument(
-                f"{path}: not a suffix store of this version ({_FORMAT}): save it again"
-            )
-        capacity, longest = _number(about, "capacity"), _number(about, "longest")
-        half = capacity // 2
-        sound = all(_are_texts(part) and len(part) <= half for part in parts.values())
-        if longest < 1 or not sound or _checksum(parts) != _number(about, "crc32"):
-            raise InvalidArgument(f"{path}: a damaged suffix store: save it again")
+        parts, numbers = _FILE.load(path)
+        capacity, longest = numbers.get("capacity", -1), numbers.get("longest", -1)
+        sound = all(_are_texts(part) and len(part) <= capacity // 2 for part in parts.values())
+        if capacity < 4 or longest < 1 or not sound:
+            raise _FILE.damaged(path)
         store = cls(capacity, longest=longest)
         for generation, part in ((store._old, parts["old"]), (store._young, parts["young"])):
             for token in part.tolist():
@@ -140,16 +144,6 @@ class SuffixStore:
                     generation.read([token])
                 store.largest = max(store.largest, token)
         return store
-
-
-def _checksum(parts: dict[str, Tensor]) -> int:
-    return zlib.crc32(b"".join(parts[name].numpy().tobytes() for name in ("old", "young")))
-
-
-def _number(about: dict[str, str], name: str) -> int:
-    """Return a number of the file's metadata, -1 where there is none."""
-    text = about.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
 def _are_texts(part: Tensor) -> bool:
