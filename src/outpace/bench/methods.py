@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import zoo
-from ..compose import make_drafter, make_lengths, model_drafter
+from ..compose import RETOKENIZED, make_drafter, make_lengths, model_drafter
 from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.model import ModelDrafter
@@ -275,4 +275,6 @@ def needs_drafter(method: str) -> bool:
 
 def names_a_model(method: str) -> bool:
     """Return whether a method is a draft model's folder or an embedded one."""
+    if method.startswith(RETOKENIZED):
+        return False
     return method.startswith(zoo.PREFIX) or os.sep in method

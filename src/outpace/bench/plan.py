@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from .. import registry
+from ..compose import RETOKENIZED
 from ..decoder import DEFAULT_LENGTH
 from ..errors import InvalidArgument, UnknownName
 from ..lengths.fixed import check_length
@@ -38,9 +39,10 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
     for name in asked:
         method, at, length = name.partition("@")
         tree = tree_of(method)
-        if tree is None and method not in method_names() and not names_a_model(method):
-            known = registry.unknown_among("method", method, method_names())
-            raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
+        known = method in method_names() or names_a_model(method) or method.startswith(RETOKENIZED)
+        if tree is None and not known:
+            unknown = registry.unknown_among("method", method, method_names())
+            raise UnknownName(f"{unknown}; or give a draft model's folder or zoo:SIZE")
         alone = {"hf", "hf-assisted-tuned", "plain", *beam.NAMES}
         if at and (tree or method in alone or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
