@@ -151,7 +151,7 @@ def target(kind: str) -> LanguageModel:
     trained = load("zoo:target", dtype="float32", device="cpu")
     with trained.stock() as stock:
         model = widened(stock, WIDE).to(torch.bfloat16)
-    wide = wrap(model, trained.tokenizer, name="zoo:target, widened")
+    wide = wrap(model, trained.tokenizer, name="zoo:target widened to 163 M parameters")
     use_slot_attention(model)
     return wide
 
@@ -202,7 +202,7 @@ def run_part(
     minutes = total * MEAN_TIME * _seconds(made[0], prompts, writing) / 60
     print(
         f"{plan.title}, {law(temperature)}: {len(prompts)} prompts, {len(made)} methods, "
-        f"{total} texts with the warm-up: about {minutes:.0f} min",
+        f"{total} texts with the warm-up: about {minutes:.1f} min",
         *(f"  left out {name}: {why}" for name, why in left_out.items()),
         sep="\n",
         flush=True,
@@ -292,7 +292,8 @@ def page(parts: Sequence[Part]) -> str:
 
 
 def _title(part: Part) -> str:
-    return f"{PLANS[part['kind']].title.capitalize()}, {law(part['config']['temperature'])}"
+    title = PLANS[part["kind"]].title
+    return f"{title[0].upper()}{title[1:]}, {law(part['config']['temperature'])}"
 
 
 def _about(part: Part) -> Iterator[str]:
