@@ -34,6 +34,7 @@ from outpace.bench import (
     BenchPrompt,
     Models,
     Writing,
+    check_methods,
     fit_prompts,
     load_prompts,
     make_method,
@@ -181,6 +182,7 @@ def methods(names: Sequence[str], models: Models) -> tuple[list[Method], dict[st
                 continue
             asked = f"{RETOKENIZED}{folder}{at}{length}"
         try:
+            check_methods([asked])  # or a name that nothing has is looked for on the hub
             method = make_method(asked, models, 5)
         except OutpaceError as error:
             left_out[name] = str(error).partition(":")[0]
@@ -190,29 +192,78 @@ def methods(names: Sequence[str], models: Models) -> tuple[list[Method], dict[st
     return made, left_out
 
 
-def run_part(
-    kind: str, temperature: float, models: Models, plan: Plan, names: Sequence[str]
-) -> Part:
-    """Say what will be measured and how long it may take, and measure it."""
-    texts = load_prompts(SETS[:-1], limit=plan.each) + questions(plan.questions, plan.every)
-    prompts, cut = fit_prompts(texts, models, plan.new_tokens)
-    made, left_out = methods(names, models)
-    writing = Writing(plan.new_tokens, temperature)
-    total = len(made) * (len(prompts) + plan.warmup + 1)
-    minutes = total * MEAN_TIME * _seconds(made[0], prompts, writing) / 60
-    print(
-        f"{plan.title}, {law(temperature)}: {len(prompts)} prompts, {len(made)} methods, "
-        f"{total} texts with the warm-up: about {minutes:.1f} min",
-        *(f"  left out {name}: {why}" for name, why in left_out.items()),
-        sep="\n",
-        flush=True,
-    )
-    began = time.monotonic()
-    names_of = {"target": models.target.name, "drafter": "zoo:large", "left_out": left_out}
-    record = measure(models, made, prompts, writing, warmup=plan.warmup, cut=cut, **names_of)
-    took = time.monotonic() - began
-    print(f"  took {took / 60:.1f} min", flush=True)
-    return {"kind": kind, "minutes": took / 60, **record}
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A part that is to be measured.
+
+    Attributes:
+        kind: of target.
+        temperature: 0 is greedy.
+        models: the pair, shared by the jobs of a kind.
+        prompts: what to continue.
+        cut: how many of them were too long.
+        plan: how much.
+        seconds: that a text of transformers' generate takes.
+    """
+
+    kind: str
+    temperature: float
+    models: Models
+    prompts: list[BenchPrompt]
+    cut: int
+    plan: Plan
+    seconds: float
+
+    def describe(self, methods: int) -> float:
+        """Print what will be measured; return how many minutes it may take."""
+        texts = methods * (len(self.prompts) + self.plan.warmup + 1)
+        minutes = texts * MEAN_TIME * self.seconds / 60
+        print(
+            f"{self.plan.title}, {law(self.temperature)}: {methods} methods, {len(self.prompts)} "
+            f"prompts, {self.plan.new_tokens} new tokens, {texts} texts with the warm-up: about "
+            f"{minutes:.1f} min",
+            flush=True,
+        )
+        return minutes
+
+    def run(self, names: Sequence[str]) -> Part:
+        """Measure it."""
+        made, left_out = methods(names, self.models)
+        print(f"{self.plan.title}, {law(self.temperature)}", flush=True)
+        for name, why in left_out.items():
+            print(f"  left out {name}: {why}")
+        began = time.monotonic()
+        record = measure(
+            self.models,
+            made,
+            self.prompts,
+            Writing(self.plan.new_tokens, self.temperature),
+            warmup=self.plan.warmup,
+            cut=self.cut,
+            target=self.models.target.name,
+            drafter="zoo:large",
+            left_out=left_out,
+        )
+        minutes = (time.monotonic() - began) / 60
+        print(f"  took {minutes:.1f} min", flush=True)
+        return {"kind": self.kind, "minutes": minutes, **record}
+
+
+def jobs(todo: Sequence[tuple[str, float]], plans: dict[str, Plan]) -> list[Job]:
+    """Load what is needed and choose the prompts."""
+    made = []
+    for kind in dict.fromkeys(kind for kind, _ in todo):
+        plan = plans[kind]
+        models = Models(target(kind), load("zoo:large", device="cpu"))
+        texts = load_prompts(SETS[:-1], limit=plan.each) + questions(plan.questions, plan.every)
+        prompts, cut = fit_prompts(texts, models, plan.new_tokens)
+        seconds = _seconds(make_method("hf", models, 5), prompts, Writing(plan.new_tokens))
+        made += [
+            Job(kind, temperature, models, prompts, cut, plan, seconds)
+            for other, temperature in todo
+            if other == kind
+        ]
+    return made
 
 
 def _seconds(method: Method, prompts: Sequence[BenchPrompt], writing: Writing) -> float:
@@ -531,21 +582,21 @@ def measure_parts(
 ) -> int:
     """Measure what is not among the parts, and keep each as soon as it is done."""
     done = {(part["kind"], part["config"]["temperature"]) for part in parts}
-    for kind in plans if only is None else [only]:
-        todo = [temperature for temperature in TEMPERATURES if (kind, temperature) not in done]
-        models = Models(target(kind), load("zoo:large", device="cpu")) if todo else None
-        for temperature in todo:
-            part = run_part(kind, temperature, models, plans[kind], names)
-            if part["interrupted"] or part["failed"]:
-                print(f"not kept: {part['failed'] or 'interrupted'}", file=sys.stderr)
-                return INTERRUPTED if part["interrupted"] else 1
-            parts.append(kept(part))
-            parts.sort(
-                key=lambda one: (list(plans).index(one["kind"]), one["config"]["temperature"])
-            )
-            new = file.with_suffix(".new")
-            new.write_text(json.dumps(parts, indent=0) + "\n")
-            new.replace(file)
+    every = [(kind, temperature) for kind in plans for temperature in TEMPERATURES]
+    todo = [one for one in every if one not in done and only in {None, one[0]}]
+    planned = jobs(todo, plans)
+    minutes = [job.describe(len({"hf", "plain", *names})) for job in planned]
+    print(f"about {sum(minutes):.0f} min in all", flush=True)
+    for job in planned:
+        part = job.run(names)
+        if part["interrupted"] or part["failed"]:
+            print(f"not kept: {part['failed'] or 'interrupted'}", file=sys.stderr)
+            return INTERRUPTED if part["interrupted"] else 1
+        parts.append(kept(part))
+        parts.sort(key=lambda one: every.index((one["kind"], one["config"]["temperature"])))
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(parts, indent=0) + "\n")
+        new.replace(file)
     return 0
 
 
