@@ -9,12 +9,10 @@ Further arguments go to ``outpace bench`` (``--limit 2`` for a quick look).
 
 import json
 import sys
-from pathlib import Path
 
-from outpace.bench.metrics import speedup
+from common import RESULTS, ratio, result, shown
 from outpace.cli import main
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 LENGTHS = (2, 3, 4, 5, 7)
 PAIR = [
     "hf",
@@ -50,14 +48,10 @@ def run(arguments: list[str]) -> int:
 
 def against_assisted(record: dict) -> str:
     """Return a table of our draft model against transformers', length by length."""
-    times = {
-        result["method"]: [[run["seconds"]] for run in result["runs"]]
-        for result in record["results"]
-    }
     lines = ["", "| K | draft × hf-assisted (95 % interval) |", "| --- | --- |"]
     for length in LENGTHS:
-        ratio = speedup(times[f"hf-assisted@{length}"], times[f"draft@{length}"])
-        lines.append(f"| {length} | {ratio.value:.2f} ({ratio.low:.2f}–{ratio.high:.2f}) |")
+        pair = (result(record, f"{name}@{length}") for name in ("hf-assisted", "draft"))
+        lines.append(f"| {length} | {shown(ratio(*pair))} |")
     lines += ["", "The same draft model and length in both, the same prompts, the same run."]
     return "\n".join(lines) + "\n"
 

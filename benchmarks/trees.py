@@ -10,29 +10,23 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from common import RESULTS, SETS, TEMPERATURES, law, machine, measure, percent, ratio, result, shown
 from outpace import Decoder
 from outpace.bench import (
-    Bench,
     BenchPrompt,
     Models,
     Record,
     Writing,
-    environment,
     fit_prompts,
     load_prompts,
     make_method,
-    make_record,
 )
-from outpace.bench.metrics import LOOPING, repeated_8gram_share, speedup
+from outpace.bench.metrics import LOOPING, repeated_8gram_share
 from outpace.bench.report import is_wrong
-from outpace.cli.bench import progress
 from outpace.models import load
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
-SETS = ("pg19", "wikitext", "humaneval", "spec-bench")
 NEW_TOKENS = 64
 """More, and hardly a greedy text of the embedded target is left that does not repeat itself."""
 CHAINS = (2, 3, 5, 8, 12, 31)
@@ -52,7 +46,6 @@ STEPS = {
     "+ depth": "fixed(depth=5, branch=2) + adaptive_breadth + dynamic_depth",
     "+ history": "fixed(depth=5, branch=2) + adaptive_breadth + dynamic_depth + history",
 }
-TEMPERATURES = (0.0, 0.8)
 
 
 def straight(models: Models, each: int, candidates: int) -> list[BenchPrompt]:
@@ -73,19 +66,6 @@ def straight(models: Models, each: int, candidates: int) -> list[BenchPrompt]:
     return found
 
 
-def measure(
-    models: Models, prompts: Sequence[BenchPrompt], names: Sequence[str], temperature: float
-) -> Record:
-    """Run methods in turn on the same prompts."""
-    methods = [make_method(name, models, 5) for name in names]
-    writing = Writing(NEW_TOKENS, temperature)
-    bench = Bench(models, methods, prompts, writing, repeats=1, warmup=3)
-    with progress(bench.steps) as notify:
-        done = bench.run(notify)
-    config = {"dtype": "bfloat16", "temperature": temperature, "methods": list(names)}
-    return make_record(bench, done, config, environment())
-
-
 def names() -> list[str]:
     """Return all methods, the baseline first; each once."""
     chains = [f"draft@{length}" for length in CHAINS]
@@ -97,14 +77,12 @@ def page(records: dict[float, Record], prompts: int) -> str:
     """Return the records as tables."""
     lines = []
     for temperature, record in records.items():
-        how = f"temperature {temperature}" if temperature else "greedy"
-        lines += [f"## Trees and chains, {how}", "", *_table(record, names()[2:-4]), ""]
-        lines += [_gain(record), ""]
+        lines += [f"## Trees and chains, {law(temperature)}", ""]
+        lines += [*_table(record, names()[2:-4]), "", _gain(record), ""]
     for temperature, record in records.items():
-        how = f"temperature {temperature}" if temperature else "greedy"
-        lines += [f"## The parts of a shape, {how}", "", *_ablation(record), ""]
+        lines += [f"## The parts of a shape, {law(temperature)}", "", *_ablation(record), ""]
     first = next(iter(records.values()))
-    where, texts = first["environment"], first["prompts"]["texts"]
+    texts = first["prompts"]["texts"]
     sets = ", ".join(
         f"{sum(text['workload'] == name for text in texts)} of {name}" for name in SETS
     )
@@ -113,39 +91,36 @@ def page(records: dict[float, Record], prompts: int) -> str:
         f"repeats less than {LOOPING:.0%} of its 8-grams, {NEW_TOKENS} new tokens each, all "
         "methods in turn in one process for each temperature. Draft share: of the time of a "
         "round. Intervals are 95 %, bootstrapped over prompts. "
-        f"{where['cpu']['name']}, {where['threads']} threads, torch {where['versions']['torch']}, "
-        f"transformers {where['versions']['transformers']}. Made by `python benchmarks/trees.py`.",
+        f"{machine(first)}. Made by `python benchmarks/trees.py`.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _table(record: Record, shown: Sequence[str]) -> list[str]:
+def _table(record: Record, chosen: Sequence[str]) -> list[str]:
     lines = [
         "| method | tokens a forward | tokens/s × hf | draft tokens a round | draft share |",
         "|" + " --- |" * 5,
     ]
-    for name in ("plain", *shown):
-        one = _result(record, name)
-        ratio = one["speedup_vs_hf"]
-        share = one["draft_share"]
+    for name in ("plain", *chosen):
+        one = result(record, name)
         lines.append(
-            f"| `{name}` | {one['mean_acceptance_length']:.2f} | {ratio['value']:.2f} "
-            f"({ratio['low']:.2f}–{ratio['high']:.2f}) | {_per_round(one):.1f} | "
-            f"{'–' if share is None else f'{share:.0%}'} |"
+            f"| `{name}` | {one['mean_acceptance_length']:.2f} | "
+            f"{shown(ratio(result(record, 'hf'), one))} | {_per_round(one):.1f} | "
+            f"{percent(one['draft_share'])} |"
         )
     return lines
 
 
 def _gain(record: Record) -> str:
     """Return how much more a tree of 32 nodes writes than the best chain, a sentence."""
-    chains = [_result(record, f"draft@{length}") for length in CHAINS]
-    trees = [_result(record, f"tree:{shape}") for shape in SHAPES]
+    chains = [result(record, f"draft@{length}") for length in CHAINS]
+    trees = [result(record, f"tree:{shape}") for shape in SHAPES]
     longest = max(chains, key=lambda one: one["mean_acceptance_length"])
     quickest = max(chains, key=lambda one: one["speedup_vs_hf"]["value"])
     best = max(trees, key=lambda one: one["speedup_vs_hf"]["value"])
-    full = _result(record, f"tree:{FULL}")
-    more = _ratio(longest, full, "forwards")
-    faster = _ratio(quickest, best, "seconds")
+    full = result(record, f"tree:{FULL}")
+    more = shown(ratio(longest, full, "forwards"))
+    faster = shown(ratio(quickest, best))
     return (
         f"The tree of 32 nodes (`{full['method']}`) writes {more} × as many tokens a forward as "
         f"the chain that writes most (`{longest['method']}`). The fastest tree "
@@ -160,13 +135,13 @@ def _ablation(record: Record) -> list[str]:
         "draft tokens a round |",
         "|" + " --- |" * 6,
     ]
-    first = before = _result(record, f"tree:{STEPS['fixed']}")
+    first = before = result(record, f"tree:{STEPS['fixed']}")
     for label, shape in STEPS.items():
-        one = _result(record, f"tree:{shape}")
+        one = result(record, f"tree:{shape}")
         cells = [
-            _ratio(first, one, "forwards"),
-            _ratio(first, one, "seconds"),
-            _ratio(before, one, "seconds"),
+            shown(ratio(first, one, "forwards")),
+            shown(ratio(first, one)),
+            shown(ratio(before, one)),
         ]
         if one is first:
             cells = ["1", "1", "–"]
@@ -176,17 +151,6 @@ def _ablation(record: Record) -> list[str]:
         )
         before = one
     return lines
-
-
-def _result(record: Record, name: str) -> dict[str, Any]:
-    return next(one for one in record["results"] if one["method"] == name)
-
-
-def _ratio(one: dict[str, Any], other: dict[str, Any], what: str) -> str:
-    """Return how many times less of it (seconds, forwards) the other took, with its interval."""
-    each = [[[float(run[what])] for run in result["runs"]] for result in (one, other)]
-    ratio = speedup(*each)
-    return f"{ratio.value:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"
 
 
 def _per_round(one: dict[str, Any]) -> float:
@@ -202,7 +166,13 @@ def main() -> int:
     models = Models(load("zoo:target", device="cpu"), load("zoo:large", device="cpu"))
     prompts = straight(models, each=2 if quick else 10, candidates=10 if quick else 60)
     records = {
-        temperature: measure(models, prompts, names(), temperature) for temperature in TEMPERATURES
+        temperature: measure(
+            models,
+            [make_method(name, models, 5) for name in names()],
+            prompts,
+            Writing(NEW_TOKENS, temperature),
+        )
+        for temperature in TEMPERATURES
     }
     text = page(records, len(prompts))
     print(text)

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
-from . import registry
+from . import registry, zoo
 from .calls import Call, is_call, parse_call
 from .drafters import Drafter
 from .drafters.model import ModelDrafter
-from .drafters.retokenized import RetokenizedDrafter
 from .drafters.shape import Shape
 from .drafters.shape_names import parse_shape
 from .drafters.tree import TreeDrafter
@@ -22,13 +21,14 @@ from .lengths.fixed import FixedLength
 from .models import LanguageModel, load
 from .verifiers import Verifier
 
-RETOKENIZED = "retokenized:"
+TAKE_A_MODEL = ("retokenized", "cascade", "bandit")
+"""Drafters whose name can go on with a model, ``bandit:MODEL``; the first one's has to."""
 _NEED_A_MODEL = {
     "model": "needs to know which: give the drafter's folder or hub name",
     "tree": "needs a model: give the drafter's folder or hub name, and the tree's shape as tree "
     "(--tree)",
     "retokenized": "needs a model: give retokenized:FOLDER or retokenized:NAME",
-    RETOKENIZED: "needs a model: give retokenized:FOLDER or retokenized:NAME",
+    "retokenized:": "needs a model: give retokenized:FOLDER or retokenized:NAME",
 }
 _EXAMPLES = {
     "drafter": "early-exit(layers=2)",
@@ -142,8 +142,9 @@ def make_drafter(
 ) -> Drafter:
     """Return a drafter from a registered name, a model folder or a hub name.
 
-    ``NAME(KEY=VALUE, ...)`` gives a method its settings; ``retokenized:MODEL`` is a draft model
-    with another tokenizer than the target's.
+    ``NAME(KEY=VALUE, ...)`` gives a method its settings. ``retokenized:MODEL`` is a draft model
+    with another tokenizer than the target's; ``cascade:MODEL`` and ``bandit:MODEL`` have a draft
+    model among their sources.
 
     Raises:
         UnknownName: neither a method nor a model.
@@ -155,14 +156,34 @@ def make_drafter(
     if made is not None:
         return made
     text = os.fspath(name)
-    _, other, text = text.rpartition(RETOKENIZED)
+    kind, text = text.split(":", 1) if takes_model(text) else ("", text)
     try:
         model = load(text, dtype=dtype, device=device)
-        return RetokenizedDrafter(model) if other else model_drafter(model, shape)
     except ModelNotFound as error:
         if os.sep in text or os.path.exists(text):
             raise
         raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder") from error
+    return with_model(kind, model) if kind else model_drafter(model, shape)
+
+
+def with_model(kind: str, model: LanguageModel) -> Drafter:
+    """Return a drafter of one of the kinds :data:`TAKE_A_MODEL`."""
+    made: Drafter = registry.get("drafter", kind)(model=model)
+    return made
+
+
+def takes_model(name: str) -> bool:
+    """Return whether a name is ``KIND:MODEL`` with one of the kinds :data:`TAKE_A_MODEL`."""
+    kind, colon, model = name.partition(":")
+    return bool(colon and model) and kind in TAKE_A_MODEL
+
+
+def with_partner(name: str, target: object) -> str:
+    """Return the drafter's name with the embedded target's drafter, where both go together."""
+    partner = zoo.partner(target)
+    if name in {"cascade", "bandit"} and partner.startswith(zoo.PREFIX):
+        return f"{name}:{partner}"
+    return partner if name == "auto" else name
 
 
 def drafter_by_name(name: str | os.PathLike[str], shape: Shape | None = None) -> Drafter | None:
@@ -178,9 +199,9 @@ def drafter_by_name(name: str | os.PathLike[str], shape: Shape | None = None) ->
     """
     _need_name("drafter", name)
     text = os.fspath(name)
-    if text.startswith(RETOKENIZED) and text != RETOKENIZED:
+    if takes_model(text):
         if shape is not None:
-            raise InvalidArgument(f"drafter {text!r} drafts chains only: leave the tree out")
+            raise InvalidArgument(f"drafter {text!r} takes no tree of its own: leave the tree out")
         return None
     known = registry.names("drafter")
     is_there = os.path.exists(text)

@@ -9,7 +9,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from . import beam, zoo
+from . import beam
 from .beam import BeamOutput, BeamSearch, BeamSettings
 from .cache import Session
 from .clock import Clock, WallClock
@@ -20,6 +20,7 @@ from .compose import (
     make_shape,
     make_verifier,
     model_drafter,
+    with_partner,
 )
 from .drafters import Drafter
 from .drafters.none import NoDrafter
@@ -125,8 +126,9 @@ class Decoder:
             )
         if drafter is None:
             drafter = NoDrafter()
-        elif drafter == "auto":
-            drafter = zoo.partner(target.name if isinstance(target, LanguageModel) else target)
+        elif isinstance(drafter, str):
+            named = target.name if isinstance(target, LanguageModel) else target
+            drafter = with_partner(drafter, named)
         if isinstance(drafter, LanguageModel):
             drafter = model_drafter(drafter, shape)
         elif not isinstance(drafter, Drafter):

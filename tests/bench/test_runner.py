@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from outpace.bench import (
     Measured,
     Models,
     Writing,
+    check_methods,
     environment,
     fit_prompts,
     make_method,
@@ -21,8 +23,10 @@ from outpace.bench.methods import Loop, Method
 from outpace.bench.report import is_wrong, markdown, verdict
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
+from outpace.drafters.retokenized import RetokenizedDrafter
 from outpace.errors import PromptError, UnsupportedModel
 from outpace.models import load
+from outpace.models.tiny import tiny_model
 from outpace.sampling import Sampler
 from outpace.types import TokenTree, Verdict
 from outpace.verifiers.coupled import CoupledVerifier
@@ -297,6 +301,18 @@ def test_draft_models_are_loaded_once(models: Models) -> None:
     assert list(pair.others) == ["zoo:small"]
 
 
+def test_a_drafter_with_another_tokenizer(models: Models, tmp_path: Path) -> None:
+    drafter = tiny_model(seed=1)
+    drafter.model.save_pretrained(tmp_path)
+    drafter.tokenizer.save_pretrained(tmp_path)  # type: ignore[union-attr]
+    name = f"retokenized:{tmp_path}@2"
+    assert check_methods([name]) == ["hf", name]
+    method = make_method(name, models, 5)
+    assert isinstance(method, Loop)
+    assert isinstance(method.decoder.drafter, RetokenizedDrafter)
+    assert method.settings == {"draft_length": 2}
+
+
 @pytest.mark.assisted
 def test_the_record(models: Models, prompts: list[BenchPrompt]) -> None:
     other = [*prompts, BenchPrompt("songs", "la", "la la la la la la la la")]
@@ -339,7 +355,14 @@ def test_the_record(models: Models, prompts: list[BenchPrompt]) -> None:
     assert ratio["value"] == pytest.approx(total["hf"] / total["draft"])
     groups = {part["group"]: part["prompts"] for part in result["breakdown"]}
     assert groups.items() >= {"own": 3, "songs": 1}.items()
-    assert all(run["new_tokens"] == 24 for run in result["runs"])
+    runs = result["runs"]
+    assert all(run["new_tokens"] == 24 for run in runs)
+    emitted, drafting, verifying = (
+        sum(run[name] for run in runs) for name in ("emitted", "drafting", "verifying")
+    )
+    forwards = sum(run["forwards"] for run in runs)
+    assert result["mean_acceptance_length"] == pytest.approx(emitted / forwards)
+    assert result["draft_share"] == pytest.approx(drafting / (drafting + verifying))
     assert verdict(record)
 
 

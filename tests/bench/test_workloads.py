@@ -1,5 +1,6 @@
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,16 @@ def test_questions_of_all_categories(data: Path) -> None:
     prompts = load_prompts(["spec-bench"], data_dir=data, limit=4)
     assert [prompt.name.partition("/")[0] for prompt in prompts] == ["c0", "c1", "c2", "c0"]
     assert len(load_prompts(["spec-bench"], data_dir=data, limit=99)) == 9
+
+
+def test_as_many_of_each_category_where_they_differ_in_size(data: Path) -> None:
+    with (data / "spec_bench" / "question.jsonl").open("a") as file:
+        for n in range(9, 40):
+            row = {"question_id": n, "category": "large", "turns": [f"Question {n}?"]}
+            print(json.dumps(row), file=file)
+    prompts = load_prompts(["spec-bench"], data_dir=data, limit=2 * 4)
+    kinds = Counter(prompt.name.partition("/")[0] for prompt in prompts)
+    assert kinds == {"c0": 2, "c1": 2, "c2": 2, "large": 2}
 
 
 def test_several_workloads_and_files(data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from .. import zoo
 from ..calls import is_call, split
-from ..compose import make_drafter, make_lengths, model_drafter
+from ..compose import (
+    TAKE_A_MODEL,
+    make_drafter,
+    make_lengths,
+    model_drafter,
+    takes_model,
+    with_model,
+)
 from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.model import ModelDrafter
@@ -248,6 +255,8 @@ def _drafter(method: str, models: Models) -> Drafter:
             raise InvalidArgument(f"method {method!r} needs a draft model: give --drafter")
         return model_drafter(models.drafter, tree_of(method))
     settings: dict[str, Any] = {"dtype": models.target.dtype, "device": models.target.device}
+    if method in TAKE_A_MODEL and models.drafter is not None:
+        return with_model(method, models.drafter)
     if not names_a_model(method):
         return make_drafter(method, **settings)
     if method not in models.others:
@@ -279,7 +288,9 @@ def needs_drafter(method: str) -> bool:
 
 def names_a_model(method: str) -> bool:
     """Return whether a method is a draft model's folder or an embedded one."""
-    return method.startswith(zoo.PREFIX) or (os.sep in method and not is_call(method))
+    if is_call(method) or takes_model(method):
+        return False
+    return method.startswith(zoo.PREFIX) or os.sep in method
 
 
 def with_length(name: str) -> tuple[str, str | None]:

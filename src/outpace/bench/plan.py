@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .. import registry
 from ..calls import is_call
-from ..compose import drafter_by_name
+from ..compose import drafter_by_name, takes_model
 from ..decoder import DEFAULT_LENGTH
 from ..errors import InvalidArgument, UnknownName
 from ..lengths.fixed import check_length
@@ -47,7 +47,7 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
                     f"method {name!r}: {called} takes no settings: leave them out"
                 )
             drafter_by_name(method)
-        elif tree is None and method not in method_names() and not names_a_model(method):
+        elif not (tree or method in method_names() or names_a_model(method) or takes_model(method)):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
         alone = {"hf", "hf-assisted-tuned", "plain", *beam.NAMES}

@@ -143,11 +143,14 @@ def _run(key: Key, sample: Sample) -> dict[str, Any]:
         "ttft_ms": 1000 * sample.ttft,
         "tpot_ms": None if sample.tpot is None else 1000 * sample.tpot,
         "forwards": sample.forwards,
+        "emitted": sample.emitted,
         "drafted": sample.drafted,
         "accepted": sample.accepted,
         "drafter_forwards": sample.drafter_forwards,
         "kv_bytes": sample.kv_bytes,
         "store_bytes": sample.store_bytes,
+        "drafting": sample.drafting,
+        "verifying": sample.verifying,
     }
 
 

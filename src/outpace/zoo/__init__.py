@@ -52,6 +52,7 @@ def partner(target: object) -> str:
     The embedded drafter knows the embedded target's vocabulary alone.
     """
     named = os.fspath(target) if isinstance(target, str | os.PathLike) else ""
+    named = named.partition(" (")[0]  # a copy is named after it: zoo:target (int8)
     ours = named == PREFIX + TARGET or (bool(named) and Path(named).absolute() == _HERE / TARGET)
     return PREFIX + FASTEST if ours else "prompt-lookup"
 

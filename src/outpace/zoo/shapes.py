@@ -46,3 +46,5 @@ DRAFTERS = {
 }
 DEEP = Shape(layers=2, hidden=256, inner=768, heads=4, kv_heads=1, tied=True)
 """As many parameters as ``large`` in two narrower layers: the other way to spend them."""
+WIDE = Shape(layers=12, hidden=1024, inner=2816, heads=16, kv_heads=16, tied=False)
+"""About 160 M parameters, a key head for each query head: :mod:`outpace.zoo.widened` fills it."""
