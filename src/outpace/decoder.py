@@ -219,7 +219,7 @@ class Decoder:
         started = self.clock.read()
         logits = target.prefill(context.tokens, room=min(request.ends.remaining, 4096) + WIDEST)
         target.serves = context
-        self._serve(context, resume=request.resumed)
+        self._serve(request, resume=request.resumed)
         drafted = self.clock.read()
         turn = 0
         tree = TokenTree.chain(context.tokens[-1], device=logits.device)
@@ -254,7 +254,7 @@ class Decoder:
                 started = self.clock.read()
                 # a round writes one token more than its tree is deep
                 if self.drafter.serves is not context:
-                    self._serve(context, resume=True)
+                    self._serve(request, resume=True)
                 budget = self.lengths.next(context).clip(request.ends.remaining - 1)
                 tree = self.drafter.propose(context, budget, drawing)
                 self.verifier.check(tree)
@@ -267,9 +267,10 @@ class Decoder:
             request.stats.kv_bytes = target.nbytes + self.drafter.kv_bytes
             request.stats.store_bytes = self.drafter.store_bytes
 
-    def _serve(self, context: Context, *, resume: bool) -> None:
-        self.drafter.start(context, resume=resume)
-        self.drafter.serves = context
+    def _serve(self, request: Request, *, resume: bool) -> None:
+        self.drafter.look(request.session)
+        self.drafter.start(request.context, resume=resume)
+        self.drafter.serves = request.context
 
     def _finish(self, request: Request, done: Round) -> None:
         """Let those who learn from rounds learn, and count."""

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from outpace import Decoder, registry
+from outpace.cache import Session
+from outpace.drafters.early_exit import EarlyExitDrafter
 from outpace.drafters.quantized_self import QuantizedSelfDrafter
 from outpace.errors import InvalidArgument, UnknownName, UnsupportedModel
 from outpace.lengths.fixed import FixedLength
 from outpace.models.precision import quantized
+from outpace.models.shallow import shallow
 from outpace.models.tiny import tiny_model
 
 REQUEST = {"max_new_tokens": 60, "ignore_eos": True}
@@ -42,6 +45,49 @@ def test_the_copy_shares_embeddings_and_is_made_once():
         Decoder(tiny_model(seed=1), drafter)
     # the target it has goes on
     assert decoders[0].generate(range(9), **REQUEST).stats.accepted > 0
+
+
+@pytest.mark.parametrize("make", [QuantizedSelfDrafter, EarlyExitDrafter])
+def test_it_does_not_read_the_prompt_again(make):
+    target = tiny_model(context_length=2048)
+    prompt = [number % 200 for number in range(700)]  # 512, 128 and 60 tokens: three forwards
+    wanted = Decoder(target).generate(prompt, **REQUEST)
+    drafter = make()
+    decoder = Decoder(target, drafter, lengths=FixedLength(4))
+    stream = decoder.stream(prompt, **REQUEST)
+    next(stream)
+    assert drafter.forwards == 1  # the last token but one, whose logits come with it
+    list(stream)
+    assert stream.output.tokens == wanted.tokens
+    # another text that begins alike, and streams that take turns
+    one, two = (decoder.stream([*prompt[:300], end], **REQUEST) for end in (1, 2))
+    for _ in range(4):
+        next(one), next(two)
+    list(one), list(two)
+    for end, stream in ((1, one), (2, two)):
+        plain = Decoder(target).generate([*prompt[:300], end], **REQUEST)
+        assert stream.output.tokens == plain.tokens
+
+
+def test_the_early_exit_has_the_very_keys_and_values_it_would_compute():
+    target = tiny_model(layers=3)
+    seen = Session(target)
+    seen.prefill(range(90), room=64)
+    seen.rollback(70)
+    small = Session(shallow(target, 2))
+    small.adopt(seen)
+    alone = Session(shallow(target, 2))
+    alone.prefill(range(70))
+    assert torch.equal(small.append([5, 6, 7]), alone.append([5, 6, 7]))
+    assert small.tokens == alone.tokens
+    # what is written there is not the target's
+    assert torch.equal(seen.append([5]), _filled(target, range(70)).append([5]))
+
+
+def _filled(target, tokens):
+    session = Session(target)
+    session.prefill(tokens)
+    return session
 
 
 def test_what_it_cannot_do_is_refused_at_once():

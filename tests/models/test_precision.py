@@ -10,12 +10,19 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from outpace import Decoder, testing
 from outpace.errors import InvalidArgument, UnknownName, UnsupportedModel
 from outpace.models import LanguageModel, load, precision, wrap
-from outpace.models.precision import Int4Linear, Int8Linear, check_precision, quantized
+from outpace.models.precision import (
+    Int4Linear,
+    Int8Linear,
+    SmallInt8Linear,
+    check_precision,
+    int8_linear,
+    quantized,
+)
 from outpace.models.tiny import tiny_model
 
-LAYERS = {"int8": Int8Linear, "int4": Int4Linear}
+LAYERS = {"int8": Int8Linear, "small-int8": SmallInt8Linear, "int4": Int4Linear}
 # relative error of one product, in the Frobenius norm: half a step of 1/127 or 1/15 of a range
-NEAR = {"int8": 0.02, "int4": 0.15}
+NEAR = {"int8": 0.02, "small-int8": 0.01, "int4": 0.15}
 
 
 def llama(*, seed: int = 0, tied: bool = False, dtype=torch.float32) -> LanguageModel:
@@ -89,6 +96,27 @@ def test_a_layer_is_near_the_float_one(name, weight):
     assert torch.isnan(layer(rows * torch.nan)).all()
 
 
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "kind"),
+    [
+        (1024, 1024, SmallInt8Linear),
+        (1025, 1024, Int8Linear),
+        (7, 16, SmallInt8Linear),
+        (7, 24, Int8Linear),  # the small layer's kernel would read past the end
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_int8_has_a_layer_for_small_matrices(outputs, inputs, kind, dtype):
+    matrix = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0)).to(dtype)
+    layer = int8_linear(matrix, None)
+    assert type(layer) is kind
+    assert layer.packed_numel == matrix.numel()
+    assert matrix.numel() < layer.packed_bytes < matrix.numel() + 9 * outputs
+    rows = torch.randn(3, inputs, generator=torch.Generator().manual_seed(1)).to(dtype)
+    wanted = rows.float() @ matrix.float().t()
+    assert (layer(rows) - wanted).norm() < 0.02 * wanted.norm()
+
+
 def test_processors_without_wide_products_get_smaller_activations(weight, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     layer = Int8Linear(weight, None)
@@ -116,13 +144,13 @@ def test_a_copy_is_near_and_shares_the_rest(tied, head):
     ours = {p.data_ptr() for p in model.model.parameters()}
     assert {p.data_ptr() for p in small.model.parameters()} < ours
     assert small.model.model.embed_tokens.weight is model.model.model.embed_tokens.weight
-    assert isinstance(small.model.lm_head, Int8Linear) == head
+    assert isinstance(small.model.lm_head, SmallInt8Linear) == head
     assert small.vocabulary == model.vocabulary
 
 
 def test_bytes_names_and_fingerprints():
     model = llama(dtype=torch.bfloat16)
-    small = {name: quantized(model, name) for name in LAYERS}
+    small = {name: quantized(model, name) for name in precision.PRECISIONS}
     matrices = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
     assert model.packed_bytes == 0
     for name, bits in (("int8", 8), ("int4", 4)):
@@ -197,7 +225,7 @@ def test_what_cannot_be_had_is_refused(monkeypatch):
         quantized(quantized(llama(), "int8"), "int8")
     with pytest.raises(InvalidArgument, match=r"int8 on mps: it is made for cpu and cuda: give"):
         check_precision("int8", torch.device("mps"))
-    monkeypatch.setattr(Int8Linear, "forward", None)
+    monkeypatch.setattr(SmallInt8Linear, "forward", None)
     with pytest.raises(UnsupportedModel, match="a random Llama does not run in int8"):
         quantized(llama(), "int8")
 

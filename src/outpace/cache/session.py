@@ -1,5 +1,6 @@
 """One sequence held in the slot cache of one model: prefill, round, commit, rollback."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,6 +86,25 @@ class Session:
             del self.tokens[length:]
             self._held[torch.tensor(gone, device=self._held.device)] = -1
             self._torn = False
+
+    def adopt(self, other: "Session") -> None:
+        """Hold what another session holds, keys and values copied; nothing is computed.
+
+        Args:
+            other: between two rounds, of a model whose layers have the same sizes; this one may
+                have fewer of them.
+        """
+        assert other._round is None, "a round is kept or abandoned before it is copied"
+        self.abandon()
+        top = other._slots.top
+        self.reserve(top)
+        self._torn = True
+        self._slots = copy.deepcopy(other._slots)
+        self.tokens = list(other.tokens)
+        self._held.fill_(-1)
+        self._held[:top] = other._held[:top]
+        self._cache.adopt(other._cache, top)
+        self._torn = False
 
     def match(self, tokens: Sequence[int]) -> int:
         """Return how many of ``tokens`` are held already, from the start."""

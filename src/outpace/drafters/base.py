@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+from ..cache import Session
 from ..drawing import Drawing
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
@@ -33,6 +34,9 @@ class Drafter(ABC):
         Raises:
             VocabularyMismatch: drafter and target number tokens differently.
         """
+
+    def look(self, session: Session) -> None:  # noqa: B027 - optional hook
+        """See what the target holds of the prompt, before each :meth:`start`; to read only."""
 
     def start(self, context: Context, *, resume: bool = False) -> None:  # noqa: B027
         """Begin a text.

@@ -1,13 +1,11 @@
 """The target's own first layers draft, no second model (arXiv 2404.16710, 2309.08168)."""
 
-from __future__ import annotations
-
 from ..models import LanguageModel
 from ..models.shallow import shallow
-from .model import ModelDrafter
+from .self_drafter import SelfDrafter
 
 
-class EarlyExitDrafter(ModelDrafter):
+class EarlyExitDrafter(SelfDrafter):
     """Drafts with the first layers of the target, its last norm and its output layer.
 
     How good such drafts are depends on the training: a model that was not trained to be left early
@@ -18,15 +16,17 @@ class EarlyExitDrafter(ModelDrafter):
     """
 
     def __init__(self, layers: int | None = None) -> None:
-        self._layers = layers
+        super().__init__()
+        self.layers = layers
 
-    def attach(self, target: LanguageModel) -> None:
-        """Take the target's first layers.
+    def make(self, target: LanguageModel) -> LanguageModel:
+        """Return the target's first layers.
 
         Raises:
             InvalidArgument: the target has not more layers than asked for.
+            UnsupportedModel: its layers do not lie in one list.
         """
-        count = self._layers
+        count = self.layers
         if count is None:
             count = max(1, int(target.config.num_hidden_layers) // 3)
-        super().__init__(shallow(target, count))
+        return shallow(target, count)

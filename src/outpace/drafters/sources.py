@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..cache import Session
 from ..drawing import Drawing
 from ..errors import InvalidArgument
 from ..lengths.fixed import MAX_LENGTH
@@ -60,6 +61,11 @@ class Combined(Drafter):
         """Have all sources meet the target."""
         for source in self.sources:
             source.drafter.attach(target)
+
+    def look(self, session: Session) -> None:
+        """Show all sources what the target holds."""
+        for source in self.sources:
+            source.drafter.look(session)
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Begin a text with all sources."""

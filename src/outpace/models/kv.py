@@ -47,6 +47,17 @@ class _SlotLayer(CacheLayerMixin):
             new[:, :, :kept] = old[:, :, :kept]
             setattr(self, name, new)
 
+    def adopt(self, other: "_SlotLayer", slots: int) -> None:
+        """Take over the first ``slots`` of a layer of the same sizes."""
+        if other.keys is None or other.values is None:
+            return
+        if not self.is_initialized:
+            self.lazy_initialization(other.keys, other.values)
+        assert self.keys is not None
+        assert self.values is not None
+        self.keys[:, :, :slots] = other.keys[:, :, :slots]
+        self.values[:, :, :slots] = other.values[:, :, :slots]
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._owner.view, 0
 
@@ -93,6 +104,16 @@ class SlotCache(Cache):
             for layer in self._slot_layers:
                 layer.grow(capacity)
             self.capacity = capacity
+
+    def adopt(self, other: "SlotCache", slots: int) -> None:
+        """Copy the first ``slots`` of another model's cache, of as many layers as there are here.
+
+        Args:
+            other: of a model whose layers have the same sizes.
+            slots: at most the capacity of either.
+        """
+        for mine, theirs in zip(self._slot_layers, other._slot_layers, strict=False):
+            mine.adopt(theirs, slots)
 
     @property
     def nbytes(self) -> int:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -21,6 +22,12 @@ from .torchao_linear import GROUP, TorchaoLinear, torchao_config
 
 Make = Callable[[Tensor, Tensor | None], nn.Module]
 """From a weight ``[N, K]`` and a bias ``[N]`` or None to a :class:`Packed` linear layer."""
+
+SMALL = 2**20
+"""Weights of the largest layer whose activations stay as they are in int8 on the CPU."""
+
+WIDEST = 64
+"""Rows that its kernel computes; more are a part of a prompt."""
 
 _TINY = 1e-30
 
@@ -79,6 +86,55 @@ class Int8Linear(nn.Module):
         return out.to(x.dtype)
 
 
+class SmallInt8Linear(nn.Module):
+    """A small linear layer with int8 weights, one scale an output; activations as they are.
+
+    One operation: on a small layer the ones around :class:`Int8Linear`'s kernel cost more than its
+    arithmetic. Rows are computed one by one, so a row's result does not depend on the others up
+    to 64 of them, the widest a round can be; of the parts of a prompt, which are wider and cut
+    alike whatever is drafted, the product is one of floating point.
+
+    Args:
+        weight: ``[N, K]``, floating point, K a multiple of 16.
+        bias: ``[N]`` or None; shared, not copied.
+    """
+
+    precision = "int8"
+    packed: Tensor
+    scales: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        values = weight.detach().float()
+        # the kernel wants scales of the activations' type: the weights are divided by what it gets
+        scales = (values.abs().amax(1).clamp(min=_TINY) / 127).to(weight.dtype)  # [N]
+        rounded = (values / scales.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+        self.register_buffer("packed", rounded.contiguous())
+        self.register_buffer("scales", scales)
+        self.bias = bias
+        self.packed_numel = weight.numel()
+        self.packed_bytes = rounded.nbytes + scales.nbytes
+        self.first = values.flatten()[:64].clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[..., N]`` in the dtype of ``x [..., K]``."""
+        rows = x.reshape(-1, x.shape[-1]).to(self.scales.dtype).contiguous()
+        if len(rows) > WIDEST:
+            out = F.linear(rows, self.packed.to(rows.dtype) * self.scales[:, None])
+        else:
+            out = torch.ops.aten._weight_int8pack_mm(rows, self.packed, self.scales)
+        if self.bias is not None:
+            out = out + self.bias
+        return out.view(*x.shape[:-1], -1).to(x.dtype)
+
+
+def int8_linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """Return the int8 layer for the CPU that suits the size of a matrix ``[N, K]``."""
+    # the small layer's kernel reads 16 weights at a time, past the end if there are fewer
+    small = weight.numel() <= SMALL and weight.shape[1] % 16 == 0
+    return (SmallInt8Linear if small else Int8Linear)(weight, bias)
+
+
 class Int4Linear(nn.Module):
     """A linear layer with int4 weights, a scale and an offset for each group of 64 in a row.
 
@@ -130,7 +186,7 @@ class Int4Linear(nn.Module):
 
 
 PRECISIONS: Mapping[str, Make] = {
-    "int8": Int8Linear,
+    "int8": int8_linear,
     "int4": Int4Linear,
 }
 """The precisions below bfloat16 that a model can have, and their layers on the CPU."""
