@@ -74,7 +74,7 @@ def test_it_needs_a_model(name):
 
 
 def test_no_tree_beside_it():
-    with pytest.raises(InvalidArgument, match="drafts chains only"):
+    with pytest.raises(InvalidArgument, match="takes no tree of its own"):
         Decoder.from_pretrained(tiny_model(), drafter="retokenized:zoo:small", tree="fixed")
 
 
