@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 from contextlib import suppress
@@ -49,12 +48,6 @@ class Ranks:
     def shares(self) -> list[float]:
         """The share of visited nodes at which the child of each rank was accepted."""
         return [h / t if t else 0.0 for h, t in zip(self.hits, self.tries, strict=True)]
-
-    @property
-    def hopeful(self) -> list[float]:
-        """The shares and a standard error more: what is not drafted cannot be learnt about."""
-        pairs = zip(self.shares, self.tries, strict=True)
-        return [p + math.sqrt(p * (1 - p) / t) if t else 0.0 for p, t in pairs]
 
 
 class Pair:

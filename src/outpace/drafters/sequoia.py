@@ -81,7 +81,7 @@ class Planning(Steering):
             return
         self._due[draw] = 2 * known
         given = self._given
-        best = best_tree(ranks.hopeful, pair.verifying, pair.drafting, given.nodes, given.depth)
+        best = best_tree(ranks.shares, pair.verifying, pair.drafting, given.nodes, given.depth)
         self._plans[draw] = replace(given, template=best)
 
 
