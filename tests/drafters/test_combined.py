@@ -117,6 +117,18 @@ def test_a_source_is_judged_by_what_it_promises():
     assert went[101::2].count(3) > 45
 
 
+def test_a_slow_moment_is_nobodys_fault():
+    """The machine is three times slower while the better source is tried."""
+    drafter = made(BanditDrafter, Says(1), Says(2))
+
+    def worth(token, index):
+        return (0.5 if token == 1 else 1.0) * (3 if 60 <= index < 160 else 1)
+
+    went = played(drafter, worth, 260)
+    assert went[60:].count(1) > 0.9 * len(went[60:])
+    assert drafter.rates["s0"] > 1.5 * drafter.rates["s1"]
+
+
 def test_greedy_and_sampled_texts_are_told_apart():
     drafter = made(BanditDrafter, Says(1))
     played(drafter, lambda token, index: 0.1 if token else 1.0, 50)

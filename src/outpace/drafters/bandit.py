@@ -16,6 +16,8 @@ from .tree import TreeDrafter
 NONE = "none"
 BELIEVED = 0.5
 """The share of what a source expects to have accepted that is believed at first."""
+PACE = 0.1
+"""The weight of a round in how fast the machine is now."""
 Arm = tuple[str, int, bool]
 """A source, how much its draft promises, and whether the text is greedy."""
 
@@ -82,6 +84,9 @@ class BanditDrafter(Combined):
     draft is a choice too. The best score ``rate · (1 + bonus · sqrt(log(N) / n))`` drafts, n
     being the rounds that count for an arm and N those of all.
 
+    A machine is not equally fast all the time. So that no arm looks slow for having drafted at a
+    slow moment, times are divided by how long rounds take now over what rounds of their arms took.
+
     Times differ from run to run, and with them who drafts: under coupled verification the text
     does not, under a rejection verifier a seed repeats its law only.
 
@@ -107,11 +112,12 @@ class BanditDrafter(Combined):
         super().__init__(usual_sources(model) if sources is None else sources)
         self._fading, self._idle, self._bonus = fading, idle, bonus
         self._known: dict[Arm, _Record] = {}
+        self._pace = 1.0  # how long a round takes now, over what such rounds took
         self._played: tuple[TokenTree, Arm] | None = None
 
     @property
     def rates(self) -> dict[str, float]:
-        """Tokens a second of every source that has drafted."""
+        """Tokens a second of every source that has drafted, all at the same pace of the machine."""
         found = {}
         for name in sorted({arm[0] for arm in self._known}):
             records = [record for arm, record in self._known.items() if arm[0] == name]
@@ -168,7 +174,11 @@ class BanditDrafter(Combined):
         for arm, record in self._known.items():
             record.fade(self._fading if arm == best else self._idle)
         seconds = turn.times.verified - turn.times.started
-        self._known[best].add(len(turn.tokens), seconds)
+        played = self._known[best]
+        if played.rounds:
+            now = seconds * played.rounds / played.seconds
+            self._pace += PACE * (now - self._pace)
+        played.add(len(turn.tokens), seconds / self._pace)
 
 
 def _guess(choice: TokenTree | Source) -> float:
