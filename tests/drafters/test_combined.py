@@ -13,6 +13,7 @@ from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.sources import Source
 from outpace.drafters.tree import TreeDrafter
 from outpace.errors import InvalidArgument
+from outpace.models.precision import quantized
 from outpace.models.tiny import tiny_model
 from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
 
@@ -127,6 +128,25 @@ def test_a_slow_moment_is_nobodys_fault():
     went = played(drafter, worth, 260)
     assert went[60:].count(1) > 0.9 * len(went[60:])
     assert drafter.rates["s0"] > 1.5 * drafter.rates["s1"]
+
+
+def test_the_usual_sources_have_a_copy_of_the_target_where_there_can_be_one():
+    def names(drafter, target):
+        request = {"max_new_tokens": 30, "ignore_eos": True, "temperature": 0.9, "seed": 1}
+        plain = Decoder(target).generate(range(20), **request)
+        assert Decoder(target, drafter).generate(range(20), **request).tokens == plain.tokens
+        return [source.name for source in drafter.sources]
+
+    target = tiny_model()
+    assert names(BanditDrafter(), target) == ["suffix", "quantized-self"]
+    assert names(BanditDrafter(copy=False), target) == ["suffix"]
+    assert names(BanditDrafter(), quantized(target, "int8")) == ["suffix"]
+    model = tiny_model(seed=1)
+    assert names(BanditDrafter(model=model), target) == ["suffix", "quantized-self", "model"]
+    drafter = BanditDrafter()
+    Decoder(target, drafter)
+    with pytest.raises(InvalidArgument, match="drafts for a tiny random model already"):
+        Decoder(tiny_model(seed=2), drafter)
 
 
 def test_greedy_and_sampled_texts_are_told_apart():

@@ -125,13 +125,17 @@ class Session:
         self.reserve(len(tokens) + room)
         # the last token is always computed: its logits are wanted
         self.rollback(min(self.match(tokens), len(tokens) - 1))
-        rest = list(tokens[len(self) :])
+        return self.extend(list(tokens[len(self) :]))
+
+    def extend(self, tokens: Sequence[int]) -> Tensor:
+        """Compute a chain of any length that follows what is held; return the last logits."""
         start = 0
         while True:
-            size = next((c for c in CHUNKS if c <= len(rest) - start), len(rest) - start)
-            logits = self.append(rest[start : start + size])
+            rest = len(tokens) - start
+            size = next((chunk for chunk in CHUNKS if chunk <= rest), rest)
+            logits = self.append(tokens[start : start + size])
             start += size
-            if start == len(rest):
+            if size == rest:
                 return logits
 
     def append(self, tokens: Sequence[int | Tensor]) -> Tensor:

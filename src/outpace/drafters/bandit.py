@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..drawing import Drawing
+from ..errors import InvalidArgument, UnsupportedModel
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
+from .quantized_self import QuantizedSelfDrafter
 from .sources import Combined, Source
 from .suffix import SuffixDrafter
 from .tree import TreeDrafter
 
-NONE = "none"
+NONE, COPY = "none", "quantized-self"
 BELIEVED = 0.5
 """The share of what a source expects to have accepted that is believed at first."""
 PACE = 0.1
@@ -63,12 +65,12 @@ class _Record:
 
 
 def usual_sources(model: LanguageModel | None = None) -> list[Source]:
-    """Return suffix decoding and, where there is one, a draft model that drafts trees.
+    """Return suffix decoding, an int8 copy of the target, and a draft model if there is one.
 
     Prompt lookup and n-grams find no more than suffix decoding does: as sources beside it they
     brought nothing (docs/drafters.md).
     """
-    sources = [Source("suffix", SuffixDrafter())]
+    sources = [Source("suffix", SuffixDrafter()), Source(COPY, QuantizedSelfDrafter())]
     if model is not None:
         sources.append(Source("model", TreeDrafter(model)))
     return sources
@@ -95,6 +97,8 @@ class BanditDrafter(Combined):
     Args:
         sources: None is :func:`usual_sources`.
         model: a draft model for the usual ones.
+        copy: whether the usual ones may have an int8 copy of the target, which takes half the
+            bytes of its matrices in bfloat16; only on the CPU, and where one can be made.
         fading: weight of an arm's round when it has drafted the next one.
         idle: weight of its rounds when another arm has drafted.
         bonus: how much not knowing counts.
@@ -105,11 +109,15 @@ class BanditDrafter(Combined):
         sources: Sequence[Source] | None = None,
         *,
         model: LanguageModel | None = None,
+        copy: bool = True,
         fading: float = 0.97,
         idle: float = 0.998,
         bonus: float = 0.1,
     ) -> None:
         super().__init__(usual_sources(model) if sources is None else sources)
+        self._usual, self._met = sources is None, False
+        if self._usual and not copy:
+            self._leave_out_the_copy()
         self._fading, self._idle, self._bonus = fading, idle, bonus
         self._known: dict[Arm, _Record] = {}
         self._pace = 1.0  # how long a round takes now, over what such rounds took
@@ -124,6 +132,23 @@ class BanditDrafter(Combined):
             if any(record.rounds for record in records):
                 found[name] = sum(r.tokens for r in records) / sum(r.seconds for r in records)
         return found
+
+    def attach(self, target: LanguageModel) -> None:
+        """Have all sources meet the target; a copy that cannot be had is none of them."""
+        if self._usual and not self._met:
+            if target.device.type != "cpu":
+                self._leave_out_the_copy()
+            try:
+                for source in self.sources:
+                    if source.name == COPY:
+                        source.drafter.attach(target)
+            except (InvalidArgument, UnsupportedModel):
+                self._leave_out_the_copy()
+        super().attach(target)
+        self._met = True
+
+    def _leave_out_the_copy(self) -> None:
+        self.sources = [source for source in self.sources if source.name != COPY]
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Begin a text; what was fast in another one may not be in this."""
@@ -142,7 +167,7 @@ class BanditDrafter(Combined):
             if source.drafter.models:
                 choices[source.name, 0, greedy] = source
                 continue
-            tree = source.propose(context, budget, drawing)
+            tree = self.ask(source, context, budget, drawing)
             if len(tree) > 1:
                 choices[source.name, _promise(tree), greedy] = tree
         for arm, choice in choices.items():
@@ -161,7 +186,7 @@ class BanditDrafter(Combined):
         best = max(choices, key=score)  # the first of equals
         choice = choices[best]
         if isinstance(choice, Source):
-            choice = choice.propose(context, budget, drawing)
+            choice = self.ask(choice, context, budget, drawing)
         self._played = choice, best
         return choice
 

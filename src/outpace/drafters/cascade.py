@@ -58,7 +58,7 @@ class CascadeDrafter(Combined):
         """Return the draft of the first source that has one, or the root alone."""
         tree = TokenTree.chain(context.tokens[-1])
         for source in self.sources:
-            tree = source.propose(context, budget, drawing)
+            tree = self.ask(source, context, budget, drawing)
             if len(tree) > 1:
                 break
         return tree

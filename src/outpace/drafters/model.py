@@ -107,9 +107,7 @@ class ModelDrafter(Drafter):
         held.rollback(known)
         fresh = self._readable(context.tokens[known:])
         self._agreed = len(context)
-        if len(fresh) > 2:  # it sat out some rounds
-            return held.prefill([*map(int, held.tokens), *fresh])
-        return held.append(fresh)
+        return held.extend(fresh)
 
     def _settle(self, context: Context, tree: TokenTree) -> None:
         """Have the draft tokens that were computed among those held, as numbers."""

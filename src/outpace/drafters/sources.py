@@ -55,6 +55,8 @@ class Combined(Drafter):
             raise InvalidArgument(f"sources {given}: give one or more, each once")
         self.branches = any(source.drafter.branches for source in self.sources)
         self.exact = all(source.drafter.exact for source in self.sources)
+        self._session: Session | None = None
+        self._waiting: dict[str, bool] = {}  # sources that have not begun the text
         self.wants = frozenset().union(*(source.drafter.wants for source in self.sources))
 
     def attach(self, target: LanguageModel) -> None:
@@ -63,14 +65,24 @@ class Combined(Drafter):
             source.drafter.attach(target)
 
     def look(self, session: Session) -> None:
-        """Show all sources what the target holds."""
-        for source in self.sources:
-            source.drafter.look(session)
+        """Remember where the target's keys and values are."""
+        self._session = session
 
     def start(self, context: Context, *, resume: bool = False) -> None:
-        """Begin a text with all sources."""
+        """Begin a text with all sources; those with a model begin when it is their turn."""
+        self._waiting = {s.name: resume for s in self.sources if s.drafter.models}
         for source in self.sources:
+            if source.name not in self._waiting:
+                source.drafter.start(context, resume=resume)
+
+    def ask(self, source: Source, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        """Return what a source drafts; one that has not begun the text begins."""
+        resume = self._waiting.pop(source.name, None)
+        if resume is not None:
+            if self._session is not None:
+                source.drafter.look(self._session)
             source.drafter.start(context, resume=resume)
+        return source.propose(context, budget, drawing)
 
     def observe(self, context: Context, turn: Round) -> None:
         """Let all sources learn."""
