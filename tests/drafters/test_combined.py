@@ -142,7 +142,7 @@ def test_the_usual_sources_have_a_copy_of_the_target_where_there_can_be_one():
     assert names(BanditDrafter(copy=False), target) == ["suffix"]
     assert names(BanditDrafter(), quantized(target, "int8")) == ["suffix"]
     model = tiny_model(seed=1)
-    assert names(BanditDrafter(model=model), target) == ["suffix", "quantized-self", "model"]
+    assert names(BanditDrafter(model=model), target) == ["suffix", "model"]
     drafter = BanditDrafter()
     Decoder(target, drafter)
     with pytest.raises(InvalidArgument, match="drafts for a tiny random model already"):

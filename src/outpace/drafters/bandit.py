@@ -15,7 +15,7 @@ from .sources import Combined, Source
 from .suffix import SuffixDrafter
 from .tree import TreeDrafter
 
-NONE, COPY = "none", "quantized-self"
+NONE, MODEL, COPY = "none", "model", "quantized-self"
 BELIEVED = 0.5
 """The share of what a source expects to have accepted that is believed at first."""
 PACE = 0.1
@@ -65,15 +65,16 @@ class _Record:
 
 
 def usual_sources(model: LanguageModel | None = None) -> list[Source]:
-    """Return suffix decoding, an int8 copy of the target, and a draft model if there is one.
+    """Return suffix decoding, and a draft model; where there is none, an int8 copy of the target.
 
-    Prompt lookup and n-grams find no more than suffix decoding does: as sources beside it they
-    brought nothing (docs/drafters.md).
+    Prompt lookup and n-grams find no more than suffix decoding does, and a copy beside a draft
+    model takes long rounds in which a repetition goes unnoticed: neither brought anything
+    (docs/drafters.md).
     """
-    sources = [Source("suffix", SuffixDrafter()), Source(COPY, QuantizedSelfDrafter())]
-    if model is not None:
-        sources.append(Source("model", TreeDrafter(model)))
-    return sources
+    second = (
+        Source(COPY, QuantizedSelfDrafter()) if model is None else Source(MODEL, TreeDrafter(model))
+    )
+    return [Source("suffix", SuffixDrafter()), second]
 
 
 class BanditDrafter(Combined):
@@ -97,8 +98,9 @@ class BanditDrafter(Combined):
     Args:
         sources: None is :func:`usual_sources`.
         model: a draft model for the usual ones.
-        copy: whether the usual ones may have an int8 copy of the target, which takes half the
-            bytes of its matrices in bfloat16; only on the CPU, and where one can be made.
+        copy: whether the usual ones may have an int8 copy of the target where they have no model;
+            it takes half the bytes of its matrices in bfloat16. Only on the CPU, and where one
+            can be made.
         fading: weight of an arm's round when it has drafted the next one.
         idle: weight of its rounds when another arm has drafted.
         bonus: how much not knowing counts.
