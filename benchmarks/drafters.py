@@ -100,7 +100,7 @@ class Plan:
 
 PLANS = {
     "pair": Plan(6, 2, 1, 64, 3),
-    "wide": Plan(2, 1, 2, 48, 1),
+    "wide": Plan(2, 1, 2, 48, 2),
 }
 QUICK_PLANS = {
     "pair": Plan(1, 1, 13, 32, 1),
