@@ -56,7 +56,6 @@ METHODS = (
     "recycling",
     "lookahead",
     "early-exit@2",
-    "early-exit(layers=1)@1",
     "quantized-self@3",
     "quantized-self@5",
     "quantized-self@7",

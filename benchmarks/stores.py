@@ -23,6 +23,7 @@ import torch
 
 from outpace.bench import environment
 from outpace.drafters import Drafter
+from outpace.drafters.lookahead import LookaheadDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.prompt_lookup import PromptLookupDrafter
 from outpace.drafters.recycling import RecyclingDrafter
@@ -45,6 +46,7 @@ MEMORY: dict[str, tuple[Callable[[], Drafter], bool]] = {
     "ngram, many texts kept": (lambda: NgramDrafter(keep=True), False),
     "ngram, one text": (NgramDrafter, True),
     "prompt-lookup, one text": (PromptLookupDrafter, True),
+    "lookahead, one text": (LookaheadDrafter, True),
 }
 """What is driven, and whether all tokens are one text."""
 
@@ -191,6 +193,7 @@ TIMES: dict[str, tuple[Callable[[], Drafter], bool]] = {
     "ngram": (NgramDrafter, False),
     "prompt-lookup": (PromptLookupDrafter, False),
     "recycling": (RecyclingDrafter, False),
+    "lookahead": (LookaheadDrafter, False),
 }
 """What is timed, and whether the history is in its store instead of the text."""
 

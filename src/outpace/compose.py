@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from . import registry, zoo
-from .calls import Call, is_call, parse_call
+from .calls import Call, is_call, parse_call, split
 from .drafters import Drafter
 from .drafters.model import ModelDrafter
 from .drafters.shape import Shape
@@ -22,7 +22,7 @@ from .models import LanguageModel, load
 from .verifiers import Verifier
 
 TAKE_A_MODEL = ("retokenized", "cascade", "bandit")
-"""Drafters whose name can go on with a model, ``bandit:MODEL``; the first one's has to."""
+"""Drafters whose name can go on with a model, as in ``bandit:MODEL``; the first one's has to."""
 _NEED_A_MODEL = {
     "model": "needs to know which: give the drafter's folder or hub name",
     "tree": "needs a model: give the drafter's folder or hub name, and the tree's shape as tree "
@@ -156,32 +156,55 @@ def make_drafter(
     if made is not None:
         return made
     text = os.fspath(name)
-    kind, text = text.split(":", 1) if takes_model(text) else ("", text)
+    kind, model_name = with_its_model(text) or ("", text)
     try:
-        model = load(text, dtype=dtype, device=device)
+        model = load(model_name, dtype=dtype, device=device)
     except ModelNotFound as error:
-        if os.sep in text or os.path.exists(text):
+        if os.sep in model_name or os.path.exists(model_name):
             raise
+        if kind:
+            raise UnknownName(
+                f"drafter {text!r}: no model {model_name!r}: give a model's folder or hub name "
+                f"after {kind}:"
+            ) from error
         raise UnknownName(f"{registry.unknown('drafter', text)}; or give a model folder") from error
     return with_model(kind, model) if kind else model_drafter(model, shape)
 
 
 def with_model(kind: str, model: LanguageModel) -> Drafter:
-    """Return a drafter of one of the kinds :data:`TAKE_A_MODEL`."""
-    made: Drafter = registry.get("drafter", kind)(model=model)
+    """Return a drafter of one of the kinds :data:`TAKE_A_MODEL`, with settings or without.
+
+    Raises:
+        InvalidArgument: a wrong setting.
+    """
+    call = _call("drafter", kind)
+    make = registry.get("drafter", call.name)
+    settings = call.settings(make) if call.given else {}
+    made: Drafter = make(**settings, model=model)
     return made
 
 
-def takes_model(name: str) -> bool:
-    """Return whether a name is ``KIND:MODEL`` with one of the kinds :data:`TAKE_A_MODEL`."""
-    kind, colon, model = name.partition(":")
-    return bool(colon and model) and kind in TAKE_A_MODEL
+def with_its_model(name: str) -> tuple[str, str] | None:
+    """Return both parts of ``KIND:MODEL`` or ``KIND(...):MODEL``; None for any other name."""
+    kind, *rest = split(name, ":")
+    model = ":".join(rest)
+    return (kind, model) if model and _kind(kind) in TAKE_A_MODEL else None
+
+
+def lacks_model(name: str) -> bool:
+    """Return whether a name is of one of the kinds :data:`TAKE_A_MODEL` and says no model."""
+    return _kind(name) in TAKE_A_MODEL and with_its_model(name) is None
+
+
+def _kind(name: str) -> str:
+    return name.partition("(")[0].strip()
 
 
 def with_partner(name: str, target: object) -> str:
     """Return the drafter's name with the embedded target's drafter, where both go together."""
     partner = zoo.partner(target)
-    if name in {"cascade", "bandit"} and partner.startswith(zoo.PREFIX):
+    is_pair = partner.startswith(zoo.PREFIX)
+    if is_pair and lacks_model(name) and _kind(name) != "retokenized":
         return f"{name}:{partner}"
     return partner if name == "auto" else name
 
@@ -199,9 +222,13 @@ def drafter_by_name(name: str | os.PathLike[str], shape: Shape | None = None) ->
     """
     _need_name("drafter", name)
     text = os.fspath(name)
-    if takes_model(text):
+    parts = with_its_model(text)
+    if parts is not None:
         if shape is not None:
             raise InvalidArgument(f"drafter {text!r} takes no tree of its own: leave the tree out")
+        call = _call("drafter", parts[0])
+        if call.given:
+            call.settings(registry.get("drafter", call.name))
         return None
     known = registry.names("drafter")
     is_there = os.path.exists(text)

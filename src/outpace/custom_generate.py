@@ -63,6 +63,11 @@ class CustomGenerate:
         on_round: Callable[[Round], None] | None = None,
         streamer: BaseStreamer | None = None,
     ) -> None:
+        if isinstance(drafter, str) and drafter.startswith("retokenized"):
+            raise InvalidArgument(
+                f"drafter {drafter!r} goes by way of text, and generate hands no tokenizer over: "
+                "make a Decoder of the model's folder instead"
+            )
         self._drafter = drafter
         self._lengths = None if draft_length is None else make_lengths(draft_length)
         self._shape = make_shape(tree, draft_length)

@@ -252,6 +252,8 @@ class Decoder:
                     return
                 turn += 1
                 started = self.clock.read()
+                if target.serves is not context:
+                    _take_back(target, context)
                 # a round writes one token more than its tree is deep
                 if self.drafter.serves is not context:
                     self._serve(request, resume=True)
@@ -259,8 +261,6 @@ class Decoder:
                 tree = self.drafter.propose(context, budget, drawing)
                 self.verifier.check(tree)
                 drafted = self.clock.read()
-                if target.serves is not context:
-                    _take_back(target, context)
                 logits = target.forward(tree)
         finally:
             target.abandon()

@@ -47,7 +47,7 @@ def done(made, context, tree, best, tokens):
 
 
 def test_the_pool_keeps_the_latest_of_a_token_each_once():
-    pool = Pool(guesses=2, capacity=10)
+    pool = Pool(3, guesses=2, capacity=10)
     for tail in ((1, 2), (3, 4), (1, 2), (5, 6)):
         pool.learn([9, *tail])
     assert list(pool.after(9)) == [(5, 6), (1, 2)]
@@ -56,7 +56,7 @@ def test_the_pool_keeps_the_latest_of_a_token_each_once():
 
 
 def test_the_pool_forgets_the_tokens_unused_longest():
-    pool = Pool(guesses=3, capacity=4)
+    pool = Pool(2, guesses=3, capacity=4)
     for first in (1, 2, 1, 3, 4, 5):
         pool.learn([first, 0])
     assert [token for token in range(6) if list(pool.after(token))] == [1, 3, 4, 5]

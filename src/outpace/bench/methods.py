@@ -14,11 +14,11 @@ from torch import Tensor
 from .. import zoo
 from ..calls import is_call, split
 from ..compose import (
-    TAKE_A_MODEL,
+    lacks_model,
     make_drafter,
     make_lengths,
     model_drafter,
-    takes_model,
+    with_its_model,
     with_model,
 )
 from ..decoder import Decoder
@@ -27,6 +27,7 @@ from ..drafters.model import ModelDrafter
 from ..drafters.none import NoDrafter
 from ..drafters.shape import Shape
 from ..drafters.shape_names import parse_shape
+from ..drafters.sources import Combined
 from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..errors import InvalidArgument
 from ..models import LanguageModel, load
@@ -242,6 +243,11 @@ class Loop(Method):
             return {}
         if isinstance(drafter, TreeDrafter):
             return {"tree": asdict(drafter.shape), "plans": drafter.plans}
+        if isinstance(drafter, Combined):
+            return {
+                "sources": [source.name for source in drafter.sources],
+                "models": [model.name for model in drafter.models],
+            }
         if self._own_budget is not None:
             return {"budget": asdict(self._own_budget)}
         return {"draft_length": self._length}
@@ -255,13 +261,14 @@ def _drafter(method: str, models: Models) -> Drafter:
             raise InvalidArgument(f"method {method!r} needs a draft model: give --drafter")
         return model_drafter(models.drafter, tree_of(method))
     settings: dict[str, Any] = {"dtype": models.target.dtype, "device": models.target.device}
-    if method in TAKE_A_MODEL and models.drafter is not None:
+    if lacks_model(method) and models.drafter is not None:
         return with_model(method, models.drafter)
-    if not names_a_model(method):
+    kind, model = with_its_model(method) or ("", method)
+    if not kind and not names_a_model(method):
         return make_drafter(method, **settings)
-    if method not in models.others:
-        models.others[method] = load(method, **settings)
-    return ModelDrafter(models.others[method])
+    if model not in models.others:
+        models.others[model] = load(model, **settings)
+    return with_model(kind, models.others[model]) if kind else ModelDrafter(models.others[model])
 
 
 def tree_of(method: str) -> Shape | None:
@@ -288,7 +295,7 @@ def needs_drafter(method: str) -> bool:
 
 def names_a_model(method: str) -> bool:
     """Return whether a method is a draft model's folder or an embedded one."""
-    if is_call(method) or takes_model(method):
+    if is_call(method) or with_its_model(method):
         return False
     return method.startswith(zoo.PREFIX) or os.sep in method
 

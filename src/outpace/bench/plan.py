@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from .. import registry
 from ..calls import is_call
-from ..compose import drafter_by_name, takes_model
+from ..compose import drafter_by_name, with_its_model
 from ..decoder import DEFAULT_LENGTH
+from ..drafters.suffix import SuffixDrafter
 from ..errors import InvalidArgument, UnknownName
 from ..lengths.fixed import check_length
 from . import beam
@@ -46,8 +47,13 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
                 raise InvalidArgument(
                     f"method {name!r}: {called} takes no settings: leave them out"
                 )
-            drafter_by_name(method)
-        elif not (tree or method in method_names() or names_a_model(method) or takes_model(method)):
+            made = drafter_by_name(method)
+            if isinstance(made, SuffixDrafter) and made.file is not None:
+                raise InvalidArgument(
+                    f"method {name!r}: the benchmark forgets every text before the next one, a "
+                    "file to keep them has no use: leave keep out"
+                )
+        elif not (tree or method in method_names() or _with_model(method)):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
         alone = {"hf", "hf-assisted-tuned", "plain", *beam.NAMES}
@@ -58,6 +64,10 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
     needed = ["hf", "plain"] if temperature else ["hf"]
     needed += [beam.THEIRS] if beam.OURS in asked else []
     return [*(name for name in needed if name not in asked), *asked]
+
+
+def _with_model(method: str) -> bool:
+    return names_a_model(method) or with_its_model(method) is not None
 
 
 def that_run(names: Sequence[str], models: Models) -> tuple[list[str], str | None]:

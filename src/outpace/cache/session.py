@@ -1,6 +1,5 @@
 """One sequence held in the slot cache of one model: prefill, round, commit, rollback."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -99,7 +98,7 @@ class Session:
         top = other._slots.top
         self.reserve(top)
         self._torn = True
-        self._slots = copy.deepcopy(other._slots)
+        self._slots = other._slots.copy()
         self.tokens = list(other.tokens)
         self._held.fill_(-1)
         self._held[:top] = other._held[:top]
@@ -158,7 +157,10 @@ class Session:
         start = len(self._slots)
         depths = range(len(tree)) if tree.is_chain else tree.depths().tolist()
         positions = [start + depth for depth in depths]
-        return self._compute(tree.tokens, positions, tree.ancestors(), last_only=False)
+        device = self.model.device  # a tree without a law may lie on the host
+        return self._compute(
+            tree.tokens.to(device), positions, tree.ancestors().to(device), last_only=False
+        )
 
     def branch(self, tokens: Tensor, parents: Sequence[int], depth: int) -> Tensor:
         """Compute one level of a tree below what is held; return logits ``[n, V]``.

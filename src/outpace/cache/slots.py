@@ -42,6 +42,13 @@ class Slots:
         """One more than the highest slot in use."""
         return self._top
 
+    def copy(self) -> "Slots":
+        """Return the same bookkeeping, to go on with apart."""
+        twin = Slots()
+        twin.slots, twin.positions = list(self.slots), list(self.positions)
+        twin._freed, twin._top = list(self._freed), self._top
+        return twin
+
     def take(self, count: int) -> list[int]:
         """Return ``count`` free slots, lowest first."""
         taken = [heapq.heappop(self._freed) for _ in range(min(count, len(self._freed)))]

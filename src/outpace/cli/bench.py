@@ -177,7 +177,7 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
         needs_drafter,
         that_run,
     )
-    from ..compose import make_lengths
+    from ..compose import lacks_model, make_lengths
     from ..sampling import Sampling
     from ..stopping import check_ends
 
@@ -199,7 +199,8 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
     needs = [name for name in names if needs_drafter(name)]
     if needs and config["drafter"] is None:
         raise InvalidArgument(f"method {needs[0]!r} needs a draft model: give --drafter")
-    models = _load(config, bool(needs))
+    takes = config["drafter"] is not None and any(map(lacks_model, names))
+    models = _load(config, bool(needs) or takes)
     if not chosen:
         names, why = that_run(names, models)
         config["methods"] = names

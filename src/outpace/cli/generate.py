@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import zoo
 from ..errors import PromptError
 from .beams import beam_settings, check_beams, search, search_as_json
 from .interrupt import INTERRUPTED
@@ -131,7 +130,7 @@ def generate(
         "ignore_eos": ignore_eos,
     }
     parts: dict[str, Any] = {
-        "drafter": zoo.partner(target) if drafter == "auto" else drafter,
+        "drafter": drafter,
         "tree": tree,
         "draft_length": draft_length,
         "dtype": dtype,
@@ -171,6 +170,7 @@ def _load(
     from .screen import loading
 
     with loading(f"loading {target}"):
+        from ..compose import with_partner
         from ..decoder import Decoder
         from ..sampling import Sampling
         from ..stopping import check_ends
@@ -179,6 +179,7 @@ def _load(
         Sampling(**sampling)
         if searched is not None:
             check_beams(searched)
+        parts["drafter"] = with_partner(parts["drafter"], target)  # for the record
         decoder = Decoder.from_pretrained(target, **parts)
     if decoder.target.tokenizer is None:
         raise PromptError(

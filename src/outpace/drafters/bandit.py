@@ -18,6 +18,8 @@ from .tree import TreeDrafter
 NONE, MODEL, COPY = "none", "model", "quantized-self"
 BELIEVED = 0.5
 """The share of what a source expects to have accepted that is believed at first."""
+BEGINNING = 1.1
+"""How much faster a model must promise to be that has not begun the text."""
 PACE = 0.1
 """The weight of a round in how fast the machine is now."""
 Arm = tuple[str, int, bool]
@@ -43,7 +45,7 @@ class _Record:
     rounds: float = 0.0
 
     def fade(self, by: float) -> None:
-        self.weight *= by
+        self.weight = max(self.weight * by, 1e-6)  # something always speaks for it
         self.tokens *= by
         self.seconds *= by
         self.rounds *= by
@@ -104,6 +106,9 @@ class BanditDrafter(Combined):
         fading: weight of an arm's round when it has drafted the next one.
         idle: weight of its rounds when another arm has drafted.
         bonus: how much not knowing counts.
+
+    Raises:
+        InvalidArgument: no sources or one twice, weights not 0.5 to 1, or a negative bonus.
     """
 
     def __init__(
@@ -116,6 +121,11 @@ class BanditDrafter(Combined):
         idle: float = 0.998,
         bonus: float = 0.1,
     ) -> None:
+        for name, weight in (("fading", fading), ("idle", idle)):
+            if not 0.5 <= weight <= 1:
+                raise InvalidArgument(f"bandit: {name} {weight}: give 0.5 to 1")
+        if not 0 <= bonus < math.inf:
+            raise InvalidArgument(f"bandit: bonus {bonus}: give 0 or more")
         super().__init__(usual_sources(model) if sources is None else sources)
         self._usual, self._met = sources is None, False
         if self._usual and not copy:
@@ -182,6 +192,8 @@ class BanditDrafter(Combined):
 
         def score(arm: Arm) -> float:
             record = self._known[arm]
+            if arm[0] in self._waiting:  # it has to read the text first: not for trying it out
+                return record.rate(usual) / BEGINNING
             unsure = math.sqrt(math.log(1 + known) / record.known)
             return record.rate(usual) * (1 + self._bonus * unsure)
 
@@ -200,10 +212,13 @@ class BanditDrafter(Combined):
         best, self._played = self._played[1], None
         for arm, record in self._known.items():
             record.fade(self._fading if arm == best else self._idle)
-        seconds = turn.times.verified - turn.times.started
+        seconds = max(turn.times.verified - turn.times.started, 1e-9)
         played = self._known[best]
+        if self.began:  # not a round like others: a model has read the text in it
+            return
         if played.rounds:
             now = seconds * played.rounds / played.seconds
+            now = min(max(now, self._pace / 2), 2 * self._pace)  # a stall is not a pace
             self._pace += PACE * (now - self._pace)
         played.add(len(turn.tokens), seconds / self._pace)
 

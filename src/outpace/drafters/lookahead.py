@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 from ..drawing import Drawing
 from ..errors import InvalidArgument
 from ..lengths.fixed import MAX_LENGTH
 from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
+from .texts import Texts
 
 _KEY = "topk-all:1"
-_FIRST_BYTES, _TAIL_BYTES = 300, 100
-"""Of a first token and of an n-gram in the pool, measured with CPython 3.11 and 4-grams."""
+_FIRST_BYTES, _TAIL_BYTES = 300, 24
+"""Of a first token in the pool, and of each n-gram beside its tuple, measured with CPython 3.11."""
 
 
 class Pool:
     """n-grams by their first token, bounded: of a token the latest, of all tokens those used last.
 
     Args:
+        ngram: tokens of each.
         guesses: how many n-grams to keep for each first token.
         capacity: how many n-grams to keep in all.
     """
 
-    def __init__(self, guesses: int, capacity: int) -> None:
+    def __init__(self, ngram: int, guesses: int, capacity: int) -> None:
         self.guesses = guesses
         self.capacity = capacity
+        self._each = sys.getsizeof((0,) * (ngram - 1)) + _TAIL_BYTES
         self._tails: OrderedDict[int, list[tuple[int, ...]]] = OrderedDict()
         self._size = 0
 
@@ -57,7 +60,7 @@ class Pool:
     @property
     def nbytes(self) -> int:
         """Bytes held, as CPython's sizes of its objects add up to."""
-        return _FIRST_BYTES * len(self._tails) + _TAIL_BYTES * self._size
+        return _FIRST_BYTES * len(self._tails) + self._each * self._size
 
 
 @dataclass(slots=True)
@@ -69,17 +72,20 @@ class _Text:
             the token c + r after the last one of the text. Row 0 has no column 0: that is the last
             token itself.
         pool: n-grams found so far.
-        read: how many tokens of the text are in the pool.
+        read: how many tokens of the text it has seen.
         tree: the tree drafted last.
         ends: its nodes that stand at the end of each column of the window; empty where it had no
             room for the window.
     """
 
     pool: Pool
-    rows: list[list[int]]
+    rows: list[list[int]] = field(default_factory=list)
     read: int = 0
     tree: TokenTree | None = None
     ends: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.read
 
 
 class LookaheadDrafter(Drafter):
@@ -140,11 +146,12 @@ class LookaheadDrafter(Drafter):
                 f"(window + guesses) · (ngram - 1) may be {MAX_LENGTH + 1} at most"
             )
         # the deepest node ends the last column, or an n-gram
-        self.budget = Budget(nodes, max(window + ngram - 3, ngram - 1))
-        self._texts: WeakKeyDictionary[Context, _Text] = WeakKeyDictionary()
+        self._own = self.budget = Budget(nodes, max(window + ngram - 3, ngram - 1))
+        self._texts = Texts(lambda: _Text(Pool(ngram, guesses, capacity)))
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Fill the window's first row with tokens of the prompt; read the prompt."""
+        self._texts.start(context, resume=resume)
         self._text(context)
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
@@ -167,9 +174,10 @@ class LookaheadDrafter(Drafter):
             return
         best = turn.extras[_KEY][:, 0].tolist()
         rows = [[turn.tree.lists()[0][0], *text.rows[0]], *text.rows[1:]]
-        rows.append([best[node] for node in text.ends])
+        found = [best[node] for node in text.ends]
+        rows.append([*found, *rows[-1][len(found) :]])  # columns without room stay as they are
         if len(rows) == self.ngram:
-            for column in range(self.window):
+            for column in range(len(found)):
                 text.pool.learn([row[column] for row in rows])
             del rows[0]  # the next row's guesses are a token further: the window moves on
         text.rows = [rows[0][1:], *rows[1:]]
@@ -182,32 +190,36 @@ class LookaheadDrafter(Drafter):
     @property
     def store_bytes(self) -> int:
         """Bytes of the pools of all texts under way."""
-        return sum(text.pool.nbytes for text in self._texts.values())
+        return sum(text.pool.nbytes for text in self._texts)
 
     def _text(self, context: Context) -> _Text:
         """Return what is known of a text, all of it read."""
-        text = self._texts.get(context)
-        if text is None:
+        text = self._texts[context]
+        if not text.rows:
             # nothing is known yet: tokens of the prompt, at random but always the same
-            first = random.Random(0).choices(context.tokens, k=self.window - 1)
-            text = _Text(Pool(self.guesses, self.capacity), [first])
-            self._texts[context] = text
+            text.rows = [random.Random(0).choices(context.tokens, k=self.window - 1)]
         if self.text:
             for end in range(max(text.read + 1, self.ngram), len(context) + 1):
                 text.pool.learn(context.tokens[end - self.ngram : end])
-            text.read = len(context)
+        text.read = len(context)
         return text
 
     def _place(self, rows: list[list[int]], tree: _Trie, budget: Budget) -> list[int]:
-        """Put the window into the tree if it has room; return the ends of its columns."""
-        deep = self.window + len(rows) - 2
-        if deep > budget.depth or self.window * len(rows) - 1 > budget.nodes:
+        """Put the window into the tree; return the ends of its columns, as many as have room.
+
+        Where the budget is smaller than the drafter's own, window and n-grams share it as they
+        share that one.
+        """
+        share = self.window / (self.window + self.guesses)
+        fit = int((min(budget.nodes, self._own.nodes) * share + 1) / len(rows) + 1e-9)
+        columns = min(self.window, fit, budget.depth - len(rows) + 2)
+        if columns < 1:
             return []
         ends = [0]
-        for token in rows[0]:
+        for token in rows[0][: columns - 1]:
             ends.append(tree.child(ends[-1], token))
         for row in rows[1:]:
-            ends = [tree.child(node, token) for node, token in zip(ends, row, strict=True)]
+            ends = [tree.child(node, token) for node, token in zip(ends, row, strict=False)]
         return ends
 
 

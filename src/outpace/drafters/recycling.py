@@ -133,10 +133,11 @@ class RecyclingDrafter(Drafter):
         return self.successors.nbytes + sum(text.successors.nbytes for text in self._texts)
 
     def attach(self, target: LanguageModel) -> None:
-        """Make room for the vocabulary of the target; what is known stays if there is enough."""
-        self._vocabulary = max(self._vocabulary, target.vocabulary)
-        if self.keep and self._vocabulary > len(self.successors):
-            self.successors = Successors(self._vocabulary, len(self.rates))
+        """Make room for the vocabulary of the target; of another one, nothing known is kept."""
+        if target.vocabulary != self._vocabulary:
+            self._vocabulary = target.vocabulary
+            self._texts.clear()
+            self.successors = Successors(self._vocabulary if self.keep else 0, len(self.rates))
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Begin with nothing, unless told to ``keep`` it or where a text goes on."""

@@ -17,6 +17,10 @@ TAIL = 32
 """So many tokens at the end of the text are put into the drafter's tokens anew every round."""
 
 
+LONGEST = 8 * TAIL
+"""The longest end that is read anew, where no word begins in it."""
+
+
 class RetokenizedDrafter(Drafter):
     """Reads the text with its own tokenizer, writes on greedily, and hands the text over.
 
@@ -41,6 +45,7 @@ class RetokenizedDrafter(Drafter):
         self._session = Session(model)
         self._settled = 0  # tokens of the text whose reading stands
         self._read: list[int] = []  # as what they were read
+        self._agreed = 0  # tokens held that are known to be the reading's
 
     def attach(self, target: LanguageModel) -> None:
         """Get to know the target's tokenizer."""
@@ -50,7 +55,7 @@ class RetokenizedDrafter(Drafter):
         """Read the text from its beginning."""
         if not resume:
             self._session.clear()
-        self._settled, self._read = 0, _opening(self._ours)
+        self._settled, self._read, self._agreed = 0, _opening(self._ours), 0
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Draft at most ``budget.depth`` tokens in a row."""
@@ -94,19 +99,27 @@ class RetokenizedDrafter(Drafter):
         tokens = context.tokens
         if len(tokens) - self._settled <= 2 * TAIL:
             return
-        for place in range(len(tokens) - TAIL, self._settled, -1):
-            if _text(self._theirs, tokens[place : place + 1])[:1].isspace():
-                self._read += _ids(self._ours, _text(self._theirs, tokens[self._settled : place]))
-                self._settled = place
-                return
+        last = len(tokens) - TAIL
+        found = (at for at in range(last, self._settled, -1) if self._begins_word(tokens, at))
+        # some scripts have no spaces, and a cut anywhere is better than a tail that grows
+        place = next(found, last if len(tokens) - self._settled > LONGEST else None)
+        if place is not None:
+            self._read += _ids(self._ours, _text(self._theirs, tokens[self._settled : place]))
+            self._settled = place
+
+    def _begins_word(self, tokens: list[int], place: int) -> bool:
+        # beside the token before it: some tokenizers drop the space of one that stands alone
+        before = _text(self._theirs, tokens[place - 1 : place])
+        return _text(self._theirs, tokens[place - 1 : place + 1])[len(before) :][:1].isspace()
 
     def _write(self, ids: list[int], count: int) -> str:
         """Return the text the model writes after ``ids``, ``count`` of its tokens long."""
         held = self._session
-        known = min(len(self._read), len(held))
+        known = min(self._agreed, len(held))
         while known < min(len(held), len(ids) - 1) and int(held.tokens[known]) == ids[known]:
             known += 1
         held.rollback(min(known, len(ids) - 1))
+        self._agreed = len(self._read)  # what follows is read anew, perhaps in another way
         fresh = ids[len(held) :]
         logits: Tensor = held.prefill(ids) if len(fresh) > 2 * TAIL else held.append(fresh)
         written: list[int] = []

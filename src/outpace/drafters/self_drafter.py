@@ -32,7 +32,7 @@ class SelfDrafter(ModelDrafter):
         Raises:
             InvalidArgument: another target.
         """
-        if target is self._target:
+        if self._target is not None and target.model is self._target.model:
             return
         if self._target is not None:
             raise InvalidArgument(
@@ -42,13 +42,34 @@ class SelfDrafter(ModelDrafter):
         super().__init__(self.make(target))
         self._target = target
 
+    def reset(self) -> None:
+        """Forget the keys and values of earlier texts, if there are any."""
+        if self._target is not None:
+            super().reset()
+
+    @property
+    def models(self) -> tuple[LanguageModel, ...]:
+        """The model, once there is one."""
+        return () if self._target is None else super().models
+
+    @property
+    def forwards(self) -> int:
+        """How many forwards it has run."""
+        return 0 if self._target is None else super().forwards
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values it holds."""
+        return 0 if self._target is None else super().kv_bytes
+
     def look(self, session: Session) -> None:
         """Remember where the target's keys and values are, until the start."""
         self._seen = session
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Take over the target's keys and values of the prompt."""
-        if self._seen is not None:
-            self._session.adopt(self._seen)
-            self._seen, resume = None, True
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            self._session.adopt(seen)
+            resume = True
         super().start(context, resume=resume)

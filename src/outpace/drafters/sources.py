@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import ref
 
 from ..cache import Session
 from ..drawing import Drawing
@@ -55,8 +56,9 @@ class Combined(Drafter):
             raise InvalidArgument(f"sources {given}: give one or more, each once")
         self.branches = any(source.drafter.branches for source in self.sources)
         self.exact = all(source.drafter.exact for source in self.sources)
-        self._session: Session | None = None
+        self._session: ref[Session] | None = None  # weak: its keys and values are large
         self._waiting: dict[str, bool] = {}  # sources that have not begun the text
+        self.began = False  # whether the source asked last began the text only then
         self.wants = frozenset().union(*(source.drafter.wants for source in self.sources))
 
     def attach(self, target: LanguageModel) -> None:
@@ -66,28 +68,36 @@ class Combined(Drafter):
 
     def look(self, session: Session) -> None:
         """Remember where the target's keys and values are."""
-        self._session = session
+        self._session = ref(session)
 
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Begin a text with all sources; those with a model begin when it is their turn."""
         self._waiting = {s.name: resume for s in self.sources if s.drafter.models}
         for source in self.sources:
             if source.name not in self._waiting:
-                source.drafter.start(context, resume=resume)
+                self._begin(source, context, resume=resume)
 
     def ask(self, source: Source, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return what a source drafts; one that has not begun the text begins."""
+        if min(budget.nodes, budget.depth) < 1:
+            return TokenTree.chain(context.tokens[-1])
         resume = self._waiting.pop(source.name, None)
+        self.began = resume is not None
         if resume is not None:
-            if self._session is not None:
-                source.drafter.look(self._session)
-            source.drafter.start(context, resume=resume)
+            self._begin(source, context, resume=resume)
         return source.propose(context, budget, drawing)
 
+    def _begin(self, source: Source, context: Context, *, resume: bool) -> None:
+        session = self._session() if self._session is not None else None
+        if session is not None:
+            source.drafter.look(session)
+        source.drafter.start(context, resume=resume)
+
     def observe(self, context: Context, turn: Round) -> None:
-        """Let all sources learn."""
+        """Let all sources learn that have begun the text."""
         for source in self.sources:
-            source.drafter.observe(context, turn)
+            if source.name not in self._waiting:
+                source.drafter.observe(context, turn)
 
     def reset(self) -> None:
         """Have all sources forget earlier texts."""

@@ -52,6 +52,7 @@ class SuffixDrafter(Drafter):
 
     Attributes:
         store: the own outputs.
+        file: where they are kept, or None.
         shared: the shared store, or None.
 
     Raises:
@@ -87,9 +88,9 @@ class SuffixDrafter(Drafter):
             )
         self.window = window
         self.keep = keep is not False
-        self._file = None if isinstance(keep, bool) else Path(keep)
-        if self._file is not None:
-            self._open(self._file)
+        self.file = None if isinstance(keep, bool) else Path(keep)
+        if self.file is not None:
+            self._open(self.file)
         if isinstance(shared, str | os.PathLike):
             shared = SuffixStore.load(shared)
         self.shared = shared
@@ -142,20 +143,18 @@ class SuffixDrafter(Drafter):
         """
         if self.keep and turn.end is not None:
             self.store.add(context.output)
-            if self._file is not None:
-                self.store.save(self._file)
+            if self.file is not None:
+                self.store.save(self.file)
 
     def reset(self) -> None:
-        """Forget all texts and outputs; a file and a shared store stay as they are.
-
-        The file is written again with the next finished output.
-        """
+        """Forget all texts and outputs; what a file keeps, or is shared, stays."""
         self._texts.clear()
-        self.store.clear()
+        if self.file is None:
+            self.store.clear()
 
     def _grow(self, source: SuffixAutomaton, state: int, length: int, budget: Budget) -> _Growth:
         """Return the tree below a match of ``length`` tokens."""
-        nodes = min(budget.nodes, int(self.factor * length))
+        nodes = int(min(budget.nodes, self.factor * length))
         grown = _Growth(source)
         if nodes > 0:
             grown.offer(0, state, length, 1.0)

@@ -112,8 +112,9 @@ class SlotCache(Cache):
             other: of a model whose layers have the same sizes.
             slots: at most the capacity of either.
         """
-        for mine, theirs in zip(self._slot_layers, other._slot_layers, strict=False):
-            mine.adopt(theirs, slots)
+        with torch.inference_mode():  # as forwards write, so that both may
+            for mine, theirs in zip(self._slot_layers, other._slot_layers, strict=False):
+                mine.adopt(theirs, slots)
 
     @property
     def nbytes(self) -> int:

@@ -79,6 +79,7 @@ class _Watched(Drafter):
         self.branches, self.budget = inner.branches, inner.budget
         self.attach, self.start = inner.attach, inner.start  # type: ignore[method-assign]
         self.observe, self.reset = inner.observe, inner.reset  # type: ignore[method-assign]
+        self.look = inner.look  # type: ignore[method-assign]
 
     def propose(self, context: Context, budget: Budget, drawing: object) -> TokenTree:
         before = list(context.tokens)
