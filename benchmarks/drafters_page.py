@@ -8,7 +8,11 @@ from typing import Any
 from common import SETS, law, machine, percent, ratio, result, shown
 from outpace.bench.metrics import LOOPING, Interval
 
-TITLES = {"pair": "the embedded pair", "wide": "163 M parameters"}
+TITLES = {
+    "pair": "the embedded pair",
+    "more": "the embedded pair on more texts",
+    "wide": "163 M parameters",
+}
 """The targets."""
 CHAINS, COMBINED = "draft@", ("cascade", "bandit")
 Part = dict[str, Any]
@@ -253,6 +257,7 @@ def draw(parts: Sequence[Part], file: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
+    parts = [part for part in parts if part["kind"] != "more"]
     kinds = list(dict.fromkeys(part["kind"] for part in parts))
     names = list(dict.fromkeys(name for part in parts for name in part["config"]["methods"][1:]))
     height = len(kinds) * (0.26 * len(names) + 1.1)

@@ -192,3 +192,36 @@ def test_no_sources_or_one_twice_are_refused(kind):
         kind([])
     with pytest.raises(InvalidArgument, match="a, a"):
         kind([Source("a", Says()), Source("a", Says())])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"idle": 0}, {"fading": 2}, {"bonus": -1}, {"bonus": float("inf")}]
+)
+def test_weights_out_of_range(settings):
+    with pytest.raises(InvalidArgument, match=r"bandit: \w+ [-\d.inf]+: give 0"):
+        BanditDrafter(**settings)
+
+
+def test_a_clock_that_stands_still_stops_nobody():
+    went = played(made(BanditDrafter, Says(1), Says(2)), lambda token, index: 0.0, 50)
+    assert len(went) == 50
+
+
+@pytest.mark.parametrize("kind", [CascadeDrafter, BanditDrafter])
+def test_a_model_reads_the_text_when_it_is_its_turn(kind):
+    target, model = tiny_model(), ModelDrafter(tiny_model(seed=1))
+    drafter = kind([Source("says", Says(5)), Source("model", model)])
+    request = {"max_new_tokens": 1, "ignore_eos": True}
+    Decoder(target, drafter).generate(range(20), **request)
+    assert model.forwards == 0
+    Decoder(target, drafter).generate(range(20), max_new_tokens=2, ignore_eos=True)
+    assert model.forwards == 0  # the last round has no room for a draft
+    cascade = CascadeDrafter([Source("says", Says()), Source("model", model)])
+    Decoder(target, cascade).generate(range(20), max_new_tokens=3, ignore_eos=True)
+    assert model.forwards > 0
+
+
+def test_before_it_has_met_a_target_a_drafter_made_of_it_has_nothing():
+    drafter = BanditDrafter()
+    drafter.reset()
+    assert (drafter.models, drafter.forwards, drafter.kv_bytes) == ((), 0, 0)

@@ -177,3 +177,15 @@ def test_it_writes_more_than_a_token_a_forward_without_knowing_the_text():
 def test_settings_out_of_range(settings, line):
     with pytest.raises(InvalidArgument, match=line):
         LookaheadDrafter(**settings)
+
+
+@pytest.mark.parametrize("length", [2, 3, 5, 8])
+def test_with_a_smaller_budget_it_looks_less_far_but_goes_on_looking(length):
+    made, context = LookaheadDrafter(3, 4, 2, text=False), Context([5, 6])
+    made.start(context)
+    for turn in range(12):
+        tree = made.propose(context, Budget.chain(length), None)
+        assert len(tree) - 1 <= length
+        best = dict.fromkeys([(), *paths(tree)], 10 + turn)
+        done(made, context, tree, best, [10 + turn])
+    assert len(made._texts[context].pool) > 0

@@ -98,3 +98,14 @@ def test_what_it_cannot_do_is_refused_at_once():
     drafter = QuantizedSelfDrafter("int4")
     with pytest.raises(InvalidArgument, match=r"q_proj has 32 inputs .* give int8"):
         Decoder(tiny_model(), drafter)
+
+
+def test_keys_and_values_are_taken_over_inside_and_outside_of_inference_mode():
+    target = tiny_model()
+    decoder = Decoder(target, EarlyExitDrafter(1))
+    wanted = Decoder(target).generate(range(20), **REQUEST).tokens
+    with torch.inference_mode():
+        assert decoder.generate(range(20), **REQUEST).tokens == wanted
+    assert decoder.generate(range(20), **REQUEST).tokens == wanted
+    with torch.inference_mode():
+        assert decoder.generate(range(20), **REQUEST).tokens == wanted

@@ -65,6 +65,8 @@ class ToySession:
     def append(self, tokens: Sequence[int]) -> Tensor:
         return self.prefill([*self.tokens, *map(int, tokens)])
 
+    extend = append
+
     def branch(self, tokens: Tensor, parents: Sequence[int], depth: int) -> Tensor:
         above = [self._walks[parent] if parent >= 0 else [] for parent in parents]
         level = [[*walk, token] for walk, token in zip(above, tokens.tolist(), strict=True)]

@@ -212,6 +212,8 @@ class LookaheadDrafter(Drafter):
         """
         share = self.window / (self.window + self.guesses)
         fit = int((min(budget.nodes, self._own.nodes) * share + 1) / len(rows) + 1e-9)
+        if len(rows) - 1 <= budget.nodes:
+            fit = max(fit, 1)
         columns = min(self.window, fit, budget.depth - len(rows) + 2)
         if columns < 1:
             return []
