@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from outpace import Decoder
 from outpace.bench import (
     Bench,
     BenchPrompt,
@@ -21,14 +22,15 @@ from outpace.bench import (
 )
 from outpace.bench.methods import Loop, Method
 from outpace.bench.report import is_wrong, markdown, verdict
+from outpace.compose import make_drafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.retokenized import RetokenizedDrafter
-from outpace.errors import PromptError, UnsupportedModel
+from outpace.errors import InvalidArgument, PromptError, UnknownName, UnsupportedModel
 from outpace.models import load
 from outpace.models.tiny import tiny_model
 from outpace.sampling import Sampler
-from outpace.types import TokenTree, Verdict
+from outpace.types import Budget, TokenTree, Verdict
 from outpace.verifiers.coupled import CoupledVerifier
 
 METHODS = ("hf", "hf-assisted", "hf-prompt-lookup", "plain", "draft", "prompt-lookup", "ngram")
@@ -405,3 +407,48 @@ def test_every_method_says_what_it_is(models: Models) -> None:
     assert make_method("plain", models, 5).settings == {}
     assert make_method("recycling", models, 5).settings == {"budget": {"nodes": 63, "depth": 63}}
     assert make_method("recycling@3", models, 5).settings == {"draft_length": 3}
+
+
+def test_what_time_decided_is_repeated_to_compare(
+    models: Models, prompts: list[BenchPrompt]
+) -> None:
+    class Moody(NgramDrafter):
+        repeats = False
+        asked = 0
+
+        def propose(self, context: Any, budget: Budget, drawing: Any) -> TokenTree:
+            self.asked += 1  # never reset: another draft whenever it is asked
+            return super().propose(context, Budget.chain(self.asked % 5), drawing)
+
+    class Watching(CoupledVerifier):
+        def __init__(self) -> None:
+            self.seen: list[list[int]] = []
+
+        def verify(self, tree: TokenTree, logits: Tensor, sampler: Sampler) -> Verdict:
+            self.seen.append(tree.lists()[0])
+            return super().verify(tree, logits, sampler)
+
+    loop, watching = Loop("ngram", models, 5), Watching()
+    loop.decoder = Decoder(models.target, Moody(), verifier=watching)
+    writing = Writing(24)
+    tokens = loop.write(prompts[0], writing).tokens
+    first, watching.seen = watching.seen, []
+    assert loop.rows(prompts[0], writing)[0] == tokens
+    assert watching.seen == first
+    watching.seen = []
+    loop.write(prompts[0], writing)
+    assert watching.seen != first  # the negative control: it would have gone another way
+
+
+def test_drafters_made_of_drafters_have_the_pairs_model(models: Models, tmp_path: Path) -> None:
+    pair = Models(models.target, tiny_model(seed=1))
+    for name in ("bandit", "cascade", "bandit(bonus=0.2)"):
+        method = make_method(name, pair, 5)
+        assert pair.drafter in method.decoder.drafter.models
+        assert "model" in method.settings["sources"]
+    with pytest.raises(UnknownName, match=r"after bandit\(bonus=0\.2\):"):
+        make_drafter("bandit(bonus=0.2):nothing-of-that-name")
+    with pytest.raises(InvalidArgument, match="bandit: bonus -1: give 0 or more"):
+        make_method("bandit(bonus=-1)", pair, 5)
+    with pytest.raises(InvalidArgument, match="a file to keep them has no use"):
+        check_methods([f"suffix(keep={tmp_path}/mine)"])

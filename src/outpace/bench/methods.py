@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -29,10 +29,11 @@ from ..drafters.shape import Shape
 from ..drafters.shape_names import parse_shape
 from ..drafters.sources import Combined
 from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
+from ..drawing import Drawing
 from ..errors import InvalidArgument
 from ..models import LanguageModel, load
 from ..sampling import Sampler
-from ..types import TokenTree, Verdict
+from ..types import Budget, Context, TokenTree, Verdict
 from ..verifiers import Verifier
 from ..verifiers.coupled import CoupledVerifier
 from .differences import Difference, Judge
@@ -172,6 +173,18 @@ class _Recorder(CoupledVerifier):
         return verdict
 
 
+class _Again(Drafter):
+    """Drafts what was drafted before, round by round."""
+
+    branches = True
+
+    def __init__(self, trees: Sequence[TokenTree]) -> None:
+        self._trees = iter(trees)
+
+    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
+        return next(self._trees)
+
+
 class Loop(Method):
     """A drafter of ours, through the one loop."""
 
@@ -184,6 +197,7 @@ class Loop(Method):
         self._own_budget = drafter.budget if own is None else None
         lengths = make_lengths(draft_length) if self._own_budget is None else None
         self.decoder = Decoder(models.target, drafter, lengths=lengths)
+        self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
         self.exact = self.decoder.exact
         self.same_text = self.exact and self.decoder.verifier.same_text
 
@@ -201,14 +215,18 @@ class Loop(Method):
         drafter = self.decoder.drafter
         before = drafter.forwards
         began = time.perf_counter()
-        output = self.decoder.generate(
+        stream = self.decoder.stream(
             prompt.text,
             max_new_tokens=writing.max_new_tokens,
             temperature=writing.temperature,
             seed=writing.seed_for(prompt),
             ignore_eos=True,
         )
+        trees = [turn.tree for turn in stream]
+        output = stream.output
         seconds = time.perf_counter() - began
+        if not drafter.repeats:
+            self._drafted[prompt.text] = trees[1:]  # not the prefill's, which nobody drafts
         stats = output.stats
         return Sample(
             output.tokens,
@@ -227,13 +245,15 @@ class Loop(Method):
         )
 
     def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
-        """Write the text again; return its tokens and the logits each was chosen from."""
-        own, recorder = self.decoder.verifier, _Recorder(self.decoder.verifier)
-        self.decoder.verifier = recorder
+        """Write the text again, as last time; return its tokens and the logits of each."""
+        verifier, drafter = self.decoder.verifier, self.decoder.drafter
+        self.decoder.verifier = recorder = _Recorder(verifier)
+        if prompt.text in self._drafted:
+            self.decoder.drafter = _Again(self._drafted[prompt.text])
         try:
             return self.write(prompt, writing).tokens, recorder.rows
         finally:
-            self.decoder.verifier = own
+            self.decoder.verifier, self.decoder.drafter = verifier, drafter
 
     @property
     def settings(self) -> dict[str, Any]:

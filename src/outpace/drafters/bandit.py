@@ -111,6 +111,8 @@ class BanditDrafter(Combined):
         InvalidArgument: no sources or one twice, weights not 0.5 to 1, or a negative bonus.
     """
 
+    repeats = False
+
     def __init__(
         self,
         sources: Sequence[Source] | None = None,

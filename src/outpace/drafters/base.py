@@ -19,6 +19,8 @@ class Drafter(ABC):
         serves: the text it was started on last, kept by the loop. Streams that share a drafter
             take turns; where the turn changes, the loop starts it again with ``resume``.
         branches: whether its trees can be more than chains.
+        repeats: whether the same texts in the same order are drafted for in the same way again;
+            not where measured times decide.
         budget: what to give it where nobody asks for a length; None is the decoder's default.
     """
 
@@ -26,6 +28,7 @@ class Drafter(ABC):
     wants: frozenset[str] = frozenset()
     serves: Context | None = None
     branches: bool = False
+    repeats: bool = True
     budget: Budget | None = None
 
     def attach(self, target: LanguageModel) -> None:  # noqa: B027 - optional hook
