@@ -46,6 +46,7 @@ AFTER = (
     "outpace.cache",
     "outpace.models",
     "outpace.models.precision",
+    "outpace.models.shallow",
     "outpace.models.torchao_linear",
     "outpace.models.probe",
     "outpace.models.tiny",

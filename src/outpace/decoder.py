@@ -99,8 +99,11 @@ class Decoder:
                 target if none is given.
             drafter: a registered method (``none``, ``ngram``, ``prompt-lookup`` …), with settings
                 if they are to be others (``"early-exit(layers=2)"``), a model folder or hub name,
-                a model that is loaded already, or a Drafter; ``auto`` is the embedded drafter for
-                the embedded target and ``prompt-lookup`` for any other; None is ``none``.
+                a model that is loaded already, or a Drafter; ``retokenized:MODEL``,
+                ``cascade:MODEL`` and ``bandit:MODEL`` name a method and its draft model (the last
+                two have the embedded drafter for the embedded target by themselves); ``auto`` is
+                the embedded drafter for the embedded target and ``prompt-lookup`` for any other;
+                None is ``none``.
             tree: have the draft model draft token trees of this shape, as in
                 ``"pruned(depth=8, branch=3, tau=0.03)"``; None is a chain.
             draft_length: a number of tokens, the name of a length controller, or one; None is 5,

@@ -18,8 +18,6 @@ from .tree import TreeDrafter
 NONE, MODEL, COPY = "none", "model", "quantized-self"
 BELIEVED = 0.5
 """The share of what a source expects to have accepted that is believed at first."""
-BEGINNING = 1.1
-"""How much faster a model must promise to be that has not begun the text."""
 PACE = 0.1
 """The weight of a round in how fast the machine is now."""
 Arm = tuple[str, int, bool]
@@ -194,8 +192,6 @@ class BanditDrafter(Combined):
 
         def score(arm: Arm) -> float:
             record = self._known[arm]
-            if arm[0] in self._waiting:  # it has to read the text first: not for trying it out
-                return record.rate(usual) / BEGINNING
             unsure = math.sqrt(math.log(1 + known) / record.known)
             return record.rate(usual) * (1 + self._bonus * unsure)
 
