@@ -225,13 +225,3 @@ def test_before_it_has_met_a_target_a_drafter_made_of_it_has_nothing():
     drafter = BanditDrafter()
     drafter.reset()
     assert (drafter.models, drafter.forwards, drafter.kv_bytes) == ((), 0, 0)
-
-
-def test_a_model_that_was_unlucky_in_one_text_is_tried_in_the_next():
-    class Model(Says):
-        models = ("one",)
-
-    drafter = BanditDrafter([Source("model", Model(3))])
-    played(drafter, lambda token, index: 5.0 if token else 1.0, 30)
-    went = [played(drafter, lambda token, index: 0.5 if token else 1.0, 60) for _ in range(3)]
-    assert went[-1].count(3) > 50
