@@ -101,7 +101,7 @@ class Plan:
 PLANS = {
     "pair": Plan(6, 2, 1, 64, 3),
     "more": Plan(12, 1, 1, 64, 3),
-    "wide": Plan(1, 1, 4, 40, 1),
+    "wide": Plan(1, 1, 4, 32, 1),
 }
 QUICK_PLANS = {
     "pair": Plan(1, 1, 13, 32, 1),
