@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, VocabularyMismatch
 
-LARGEST = 2**31 - 1
+LARGEST = 2_147_483_647
 """The largest token a store holds."""
 
 

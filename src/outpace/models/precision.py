@@ -23,7 +23,7 @@ from .torchao_linear import GROUP, TorchaoLinear, torchao_config
 Make = Callable[[Tensor, Tensor | None], nn.Module]
 """From a weight ``[N, K]`` and a bias ``[N]`` or None to a :class:`Packed` linear layer."""
 
-SMALL = 2**20
+SMALL = 1_048_576
 """Weights of the largest layer whose activations stay as they are in int8 on the CPU."""
 
 WIDEST = 64
