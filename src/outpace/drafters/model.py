@@ -3,15 +3,14 @@
 import torch
 from torch import Tensor
 
-from ..cache import Session
 from ..drawing import Drawing, fit
 from ..models import LanguageModel
 from ..models.vocabulary import check_vocabularies
 from ..types import Budget, Context, TokenTree
-from .base import Drafter
+from .session_drafter import SessionDrafter
 
 
-class ModelDrafter(Drafter):
+class ModelDrafter(SessionDrafter):
     """Drafts with a language model that shares the target's vocabulary.
 
     It keeps its own slot cache and is never prefilled twice: what the target rejected is rolled
@@ -23,8 +22,7 @@ class ModelDrafter(Drafter):
     """
 
     def __init__(self, model: LanguageModel) -> None:
-        self.model = model
-        self._session = Session(model)
+        super().__init__(model)
         self._agreed = 0  # how many tokens of the session are known to be the context's
         self._proposed: TokenTree | None = None  # what follows them: all but its last token
 
@@ -72,26 +70,9 @@ class ModelDrafter(Drafter):
         return self._proposed
 
     def reset(self) -> None:
-        """Forget the keys and values of earlier texts, and give their memory back."""
-        forwards = self._session.forwards
-        self._session = Session(self.model)
-        self._session.forwards = forwards
+        """Forget earlier texts, and give their memory back."""
+        super().reset()
         self._agreed, self._proposed = 0, None
-
-    @property
-    def models(self) -> tuple[LanguageModel, ...]:
-        """The draft model."""
-        return (self.model,)
-
-    @property
-    def forwards(self) -> int:
-        """How many forwards the model has run."""
-        return self._session.forwards
-
-    @property
-    def kv_bytes(self) -> int:
-        """Bytes of keys and values it holds."""
-        return self._session.nbytes
 
     def _catch_up(self, context: Context) -> Tensor:
         """Roll back what the target rejected, feed what is new, return the last logits."""

@@ -6,12 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cache import Session
 from ..drawing import Drawing
 from ..errors import VocabularyMismatch
 from ..models import LanguageModel
 from ..types import Budget, Context, TokenTree
-from .base import Drafter
+from .session_drafter import SessionDrafter
 
 TAIL = 32
 """So many tokens at the end of the text are put into the drafter's tokens anew every round."""
@@ -21,7 +20,7 @@ LONGEST = 8 * TAIL
 """The longest end that is read anew, where no word begins in it."""
 
 
-class RetokenizedDrafter(Drafter):
+class RetokenizedDrafter(SessionDrafter):
     """Reads the text with its own tokenizer, writes on greedily, and hands the text over.
 
     What it writes is cut into the target's tokens together with the end of the text before it, so
@@ -39,10 +38,9 @@ class RetokenizedDrafter(Drafter):
     """
 
     def __init__(self, model: LanguageModel) -> None:
-        self.model = model
+        super().__init__(model)
         self._ours: Any = _tokenizer(model)
         self._theirs: Any = None
-        self._session = Session(model)
         self._settled = 0  # tokens of the text whose reading stands
         self._read: list[int] = []  # as what they were read
         self._agreed = 0  # tokens held that are known to be the reading's
@@ -72,27 +70,6 @@ class RetokenizedDrafter(Drafter):
             return TokenTree.chain(root)
         new = self._write(ids, depth)
         return TokenTree.chain(root, self._cut(tail, text, new)[:depth])
-
-    def reset(self) -> None:
-        """Forget the keys and values of earlier texts, and give their memory back."""
-        forwards = self._session.forwards
-        self._session = Session(self.model)
-        self._session.forwards = forwards
-
-    @property
-    def models(self) -> tuple[LanguageModel, ...]:
-        """The draft model."""
-        return (self.model,)
-
-    @property
-    def forwards(self) -> int:
-        """How many forwards the model has run."""
-        return self._session.forwards
-
-    @property
-    def kv_bytes(self) -> int:
-        """Bytes of keys and values it holds."""
-        return self._session.nbytes
 
     def _settle(self, context: Context) -> None:
         """Let the reading of all but the end of the text stand, up to where a word begins."""
