@@ -99,7 +99,7 @@ class MaskBuilder:
         width, (count, nodes) = rows.shape[0], ancestors.shape
         if width > count:  # padded rows look like the first one: never a row that sees nothing
             ancestors = torch.cat([ancestors, ancestors[:1].expand(width - count, nodes)])
-        seen = (held >= 0).expand(width, view).index_copy(1, slots, ancestors)
+        seen = (held >= 0).repeat(width, 1).index_copy(1, slots, ancestors)
         if isinstance(self._reaches, _Reach):
             return self._additive(seen, self._reaches, held, rows, slots, positions)
         return {
