@@ -15,9 +15,8 @@ from ..errors import UnsupportedModel
 from . import attention
 from .kv import SlotCache
 from .mask import MaskBuilder
-
-WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
-"""Static widths of a forward: rows are padded up to one of them."""
+from .runtime import EagerRuntime, Inputs, Runtime
+from .step import Step
 
 # Rotary scalings whose angles depend on the longest position seen, not on the token's own.
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
@@ -54,7 +53,8 @@ class LanguageModel:
         self.dtype: torch.dtype = model.dtype
         self.vocabulary = _output_rows(model, self.config, self.name)
         self.context_length = _context_length(self.config)
-        self._masks = MaskBuilder(self.config, self.dtype, self.name)
+        self.step = Step(model, MaskBuilder(self.config, self.dtype, self.name))
+        self._runtime: Runtime = EagerRuntime(self.step)
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -150,8 +150,7 @@ class LanguageModel:
     def forward(
         self,
         tokens: Tensor,
-        positions: Tensor,
-        slots: Tensor,
+        where: Tensor,
         ancestors: Tensor,
         held: Tensor,
         cache: SlotCache,
@@ -161,18 +160,15 @@ class LanguageModel:
     ) -> Tensor:
         """Run the model once over N tokens and write their keys and values at their slots.
 
-        The model sees W >= N rows, W one of :data:`WIDTHS`; padded rows repeat the first token
-        and write to a slot that nothing reads.
-
         Args:
             tokens: ``[N]`` int64.
-            positions: ``[M]`` int64, what the position encoding gets: of M - N nodes of the same
-                round that earlier forwards have computed, then of these N.
-            slots: ``[M]`` int64, distinct, below ``view``: where they lie.
+            where: ``[2, M]`` int64, positions (what the position encoding gets) and slots (where
+                they lie; distinct, below ``view - 1``): of M - N nodes of the same round that
+                earlier forwards have computed, then of these N.
             ancestors: bool ``[N, M]``, which of the M nodes each row sees, itself included.
             held: int64 ``[capacity]``, the position of the committed token in each slot or -1.
             cache: where keys and values are.
-            view: how many slots to read.
+            view: how many slots to read; rows that only fill a static width write to the last.
             last_only: compute the logits of the last token alone.
 
         Returns:
@@ -181,39 +177,10 @@ class LanguageModel:
         if self.model.config._attn_implementation != attention.NAME:
             with self.attached():
                 return self.forward(
-                    tokens, positions, slots, ancestors, held, cache, view, last_only=last_only
+                    tokens, where, ancestors, held, cache, view, last_only=last_only
                 )
-        count = tokens.shape[0]
-        padding = width_for(count) - count
-        rows, written = positions[-count:], slots[-count:]
-        with torch.inference_mode():
-            if padding:
-                tokens = torch.cat([tokens, tokens[:1].expand(padding)])
-                rows = torch.cat([rows, rows[:1].expand(padding)])
-                written = torch.cat([written, written.new_full((padding,), cache.capacity)])
-            masks = self._masks.build(held, rows, slots, positions, ancestors, view)
-            keep: int | Tensor = 0
-            if last_only:
-                keep = torch.tensor([count - 1], device=tokens.device)
-            out = self.model(
-                input_ids=tokens[None],
-                position_ids=rows[None],
-                attention_mask=masks,
-                past_key_values=cache.at(written, view),
-                use_cache=True,
-                logits_to_keep=keep,
-            )
-        logits: Tensor = out.logits[0]
-        # Outside of inference mode a copy is a tensor like any: processors may write into it.
-        return (logits if last_only else logits[:count]).clone()
-
-
-def width_for(count: int) -> int:
-    """Return the static width that holds ``count`` rows."""
-    for width in WIDTHS:
-        if count <= width:
-            return width
-    raise AssertionError(f"{count} rows in one forward: cut them into chunks first")
+        given = Inputs(tokens, where, ancestors, held, cache, view, last_only)
+        return self._runtime.run(given)
 
 
 def _output_rows(model: PreTrainedModel, config: Any, name: str) -> int:

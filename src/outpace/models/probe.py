@@ -9,6 +9,7 @@ from .language_model import LanguageModel
 _LENGTH = 24
 _FORK = 16  # the prompt's length; two branches of 4 follow, in one forward
 _BRANCH = 4
+_SLOTS = 32
 
 # Allowed deviation, in standard deviations of a row of logits. Wrong positions or masks are off
 # by tenths and more in fp32; low precision rounds differently at different widths.
@@ -23,7 +24,7 @@ def probe(model: LanguageModel) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(model.vocabulary, (_LENGTH,), generator=generator).to(model.device)
-    slots = torch.randperm(32, generator=generator)[:_LENGTH].to(model.device)
+    slots = torch.randperm(_SLOTS - 1, generator=generator)[:_LENGTH].to(model.device)
     try:
         plain = _plain(model, tokens)
         with model.attached():
@@ -64,17 +65,18 @@ def _plain(model: LanguageModel, tokens: Tensor) -> Tensor:
 def _tree(model: LanguageModel, tokens: Tensor, slots: Tensor) -> Tensor:
     """The same logits by a prefill and one forward over both branches, slots out of order."""
     device = model.device
-    cache = model.new_cache(32)
-    held = torch.full((32,), -1, dtype=torch.int64, device=device)
+    cache = model.new_cache(_SLOTS)
+    held = torch.full((_SLOTS,), -1, dtype=torch.int64, device=device)
     positions = torch.arange(_FORK, device=device)
     causal = torch.ones(_FORK, _FORK, dtype=torch.bool, device=device).tril()
-    first = slots[:_FORK]
-    model.forward(tokens[:_FORK], positions, first, causal, held, cache, 32, last_only=True)
-    held[first] = positions
+    first = torch.stack([positions, slots[:_FORK]])
+    model.forward(tokens[:_FORK], first, causal, held, cache, _SLOTS, last_only=True)
+    held[slots[:_FORK]] = positions
     depths = torch.arange(_FORK, _FORK + _BRANCH, device=device).repeat(2)
     one = torch.ones(_BRANCH, _BRANCH, dtype=torch.bool, device=device).tril()
-    two = torch.block_diag(one, one).bool()
-    return model.forward(tokens[_FORK:], depths, slots[_FORK:], two, held, cache, 32).float()
+    both = torch.block_diag(one, one).bool()
+    where = torch.stack([depths, slots[_FORK:]])
+    return model.forward(tokens[_FORK:], where, both, held, cache, _SLOTS).float()
 
 
 def _deviation(plain: Tensor, ours: Tensor) -> float:
