@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+Shape = tuple[tuple[int, int], tuple[int, int]]
+"""Heads and width of a layer's keys, and of its values."""
+
 
 class _SlotLayer(CacheLayerMixin):
     """Keys and values of one layer, ``[S, H_kv, D]``: a slot's heads lie together.
@@ -76,6 +79,14 @@ class _SlotLayer(CacheLayerMixin):
         self.keys[:slots] = other.keys[:slots]
         self.values[:slots] = other.values[:slots]
 
+    @property
+    def shape(self) -> Shape:
+        """Heads and width of keys and values."""
+        assert self.keys is not None
+        assert self.values is not None
+        (_, heads, width), (_, *others) = self.keys.shape, self.values.shape
+        return (heads, width), (others[0], others[1])
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._owner.view, 0
 
@@ -125,30 +136,27 @@ class SlotCache(Cache):
         self.slots, self.view = slots, view
         return self
 
-    def allocate(self, shapes: Sequence[tuple[tuple[int, int], tuple[int, int]]], like: Tensor) -> None:
-        """Make the tensors before the first forward would.
-
-        Args:
-            shapes: of each layer, heads and width of keys and of values.
-            like: a tensor of their dtype, on their device.
-        """
+    def allocate(self, shapes: Sequence[Shape], like: Tensor) -> None:
+        """Make the tensors of all layers as the first forward would; ``like`` has their dtype."""
         for layer, sizes in zip(self._slot_layers, shapes, strict=True):
             if not layer.is_initialized:
                 layer.hold(*(like.new_zeros(self.capacity, *size) for size in sizes))
 
     @property
-    def shapes(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-        """Of each layer, heads and width of keys and of values; after the first forward."""
-        return [
-            tuple((int(t.shape[1]), int(t.shape[2])) for t in (layer.keys, layer.values))  # type: ignore[union-attr,misc]
-            for layer in self._slot_layers
-        ]
+    def allocated(self) -> bool:
+        """Whether the tensors are there: from the first forward on."""
+        return self._slot_layers[0].is_initialized
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Of each layer; known after the first forward."""
+        return [layer.shape for layer in self._slot_layers]
 
     def seen(self, view: int) -> tuple[list[Tensor], list[Tensor]]:
         """Return keys and values below ``view``, ``[view, H_kv, D]`` a layer, without a copy."""
         if self._seen is None or self._seen[0] != view:
             both = [(layer.keys, layer.values) for layer in self._slot_layers]
-            keys, values = ([t[:view] for t in tensors] for tensors in zip(*both, strict=True))
+            keys, values = ([t[:view] for t in each if t is not None] for each in zip(*both))
             self._seen = view, keys, values
         return self._seen[1], self._seen[2]
 

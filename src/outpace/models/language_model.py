@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,10 +13,16 @@ from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModel
 from . import attention
-from .kv import SlotCache
+from .kv import Shape, SlotCache
 from .mask import MaskBuilder
 from .runtime import EagerRuntime, Inputs, Runtime
 from .step import Step
+
+if TYPE_CHECKING:
+    from .preparing import Prepared
+
+LOOK_EVERY = 16
+"""Forwards between two looks for a compiled model that another process makes."""
 
 # Rotary scalings whose angles depend on the longest position seen, not on the token's own.
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
@@ -31,6 +37,9 @@ class LanguageModel:
         name: how to call it in messages.
 
     Attributes:
+        source: name and precision it was loaded by, so that another process can load it too;
+            None for a model that was wrapped.
+        runtime_note: one line on why its forwards do not run as asked for; None if they do.
         vocabulary: rows of the output layer.
         context_length: how many tokens a sequence may have, or None if the model sets no limit.
     """
@@ -55,6 +64,11 @@ class LanguageModel:
         self.context_length = _context_length(self.config)
         self.step = Step(model, MaskBuilder(self.config, self.dtype, self.name))
         self._runtime: Runtime = EagerRuntime(self.step)
+        self.source: tuple[str, str] | None = None
+        self.runtime_note: str | None = None
+        self._shapes: list[Shape] = []
+        self._awaited: Prepared | None = None
+        self._looks = 0
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -103,6 +117,51 @@ class LanguageModel:
         digest.update(self.precision.encode() if self._packed else b"")
         digest.update(some.cpu().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def runtime_name(self) -> str:
+        """How forwards are run now: ``eager``, ``graph`` or ``compile``."""
+        return self._runtime.name
+
+    def prepared(self) -> Prepared:
+        """Return its compiled forwards, there or not."""
+        from .preparing import Prepared
+        from .probe import layer_shapes
+
+        if not self._shapes:
+            self._shapes = layer_shapes(self)
+        return Prepared(self, self._shapes)
+
+    def use_runtime(
+        self,
+        name: str = "auto",
+        *,
+        wait: bool = False,
+        bitwise: int = 0,
+        note: Callable[[str], None] = lambda what: None,
+    ) -> None:
+        """Choose how forwards are run. Where that cannot be had they run eagerly, and
+        :attr:`runtime_note` says why.
+
+        Args:
+            name: ``eager``; ``graph``: captured CUDA graphs; ``compile``: compiled by Inductor,
+                on a GPU captured as well; ``auto``: ``graph`` on a GPU, ``compile`` on a CPU,
+                unless OUTPACE_RUNTIME names another one.
+            wait: on a CPU, compile here and now what is not yet compiled. Otherwise another
+                process does, and the model switches when it is ready.
+            bitwise: one width for all forwards of a round, so that the last bits of a row do not
+                depend on how many rows there are; 0 for the least width that fits.
+            note: told what is done, while it is waited for.
+
+        Raises:
+            UnknownName: no such runtime.
+        """
+        from .choosing import choose
+
+        self._awaited = None
+        self._runtime, self.runtime_note, self._awaited = choose(
+            self, name, wait=wait, bitwise=bitwise, note=note
+        )
 
     def new_cache(self, capacity: int) -> SlotCache:
         """Return an empty cache of ``capacity`` slots."""
@@ -179,8 +238,23 @@ class LanguageModel:
                 return self.forward(
                     tokens, where, ancestors, held, cache, view, last_only=last_only
                 )
+        if self._awaited is not None:
+            self._look()
         given = Inputs(tokens, where, ancestors, held, cache, view, last_only)
         return self._runtime.run(given)
+
+    def _look(self) -> None:
+        """Now and then, see whether the other process is done, and switch."""
+        from .choosing import arrived
+
+        self._looks += 1
+        if self._looks % LOOK_EVERY == 0 and self._awaited is not None:
+            waiting, self._awaited = self._awaited, None  # forwards of the check do not look
+            found = arrived(self, waiting)
+            if found is None:
+                self._awaited = waiting
+            else:
+                self._runtime, self.runtime_note = found
 
 
 def _output_rows(model: PreTrainedModel, config: Any, name: str) -> int:
