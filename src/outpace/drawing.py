@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .noise import Stream
-from .sampling import Sampler
+from .sampling import Pick, Sampler
 from .types import Draw
 
 
@@ -62,6 +62,17 @@ class Drawing:
             return self.sampler.draw_iid(logits, path)
         return self.sampler.choose(logits, path), None
 
+    def pick(self, count: int, size: int, device: torch.device) -> Pick | None:
+        """Return how a chain of ``count`` tokens is chosen from logits of ``size`` alone.
+
+        None where it takes more: a law, processors that look at the text, or another vocabulary
+        than the target's.
+        """
+        other = self.vocabulary is not None and size != self.vocabulary
+        if other or self.kind in {"iid", "without_replacement"}:
+            return None
+        return self.sampler.pick(count, size, device)
+
     def without_law(self) -> Drawing:
         """The same for a drafter that may drop what it drew: no law is left to reject by."""
         if self.kind in {"iid", "without_replacement"}:
@@ -106,6 +117,8 @@ class Drawing:
 def fit(logits: Tensor, vocabulary: int | None) -> Tensor:
     """Cut or pad ``[..., V]`` to another vocabulary; what is past the smaller one is padding."""
     surplus = 0 if vocabulary is None else vocabulary - logits.shape[-1]
+    if not surplus:
+        return logits
     if surplus > 0:
         return torch.nn.functional.pad(logits, (0, surplus), value=float("-inf"))
     return logits[..., :vocabulary]

@@ -160,6 +160,9 @@ _ROWWISE = frozenset(
         "TypicalLogitsWarper",
     }
 )
+_TEMPERATURE = "TemperatureLogitsWarper"
+ROWS_AT_ONCE, NOISE_AT_ONCE = 16, 65_536
+"""Rows of noise, and numbers in them, that are made at a time."""
 _STATEFUL = ("Watermark", "ClassifierFreeGuidance")
 
 
@@ -176,6 +179,26 @@ def refuse_stateful(processors: Sequence[object]) -> None:
                 f"{name} remembers earlier calls and cannot score draft tokens: "
                 "generate without it, or with transformers' own generate"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """How each token of a chain is chosen where that takes no look at the tokens before it.
+
+    Attributes:
+        temperature: the scores are divided by it.
+        noise: float32 ``[K, V]``, added to the scores of each place; None is greedy.
+    """
+
+    temperature: float = 1.0
+    noise: Tensor | None = None
+
+    def __call__(self, logits: Tensor, place: int) -> Tensor:
+        """Return the token ``[1]`` chosen from ``logits [1, V]`` at a place of the chain."""
+        if self.noise is None:
+            return torch.argmax(logits, dim=-1)
+        scores = logits.to(torch.float32) / self.temperature
+        return torch.argmax(scores + self.noise[place], dim=-1)
 
 
 class Sampler:
@@ -203,6 +226,20 @@ class Sampler:
         self._processors = processors
         self._rowwise = all(type(one).__name__ in _ROWWISE for one in processors)
         self._rows: dict[int, Tensor] = {}
+
+    def pick(self, count: int, size: int, device: torch.device) -> Pick | None:
+        """Return the coupled choice of the next ``count`` tokens, greedy or by temperature.
+
+        None where it asks for more than logits of the vocabulary's ``size``.
+        """
+        if self.is_argmax:
+            return Pick()
+        if self.greedy or any(type(one).__name__ != _TEMPERATURE for one in self._processors):
+            return None
+        temperature = math.prod(float(one.temperature) for one in self._processors)
+        t = len(self.context)
+        rows = [self._coupled(place, size, device) for place in range(t, t + count)]
+        return Pick(temperature, torch.stack(rows))
 
     @property
     def is_argmax(self) -> bool:
@@ -275,13 +312,19 @@ class Sampler:
         size, device = like.shape[-1], like.device
         if stream != Stream.COUPLED:
             return self.noise.gumbel([t], size, device, stream)[0]
+        return self._coupled(t, size, device)
+
+    def _coupled(self, t: int, size: int, device: torch.device) -> Tensor:
         # drafter and target share this noise, round after round until the place is decided
         row = self._rows.get(t)
         if row is None or row.shape[-1] != size or row.device != device:
-            row = self.noise.gumbel([t], size, device, stream)[0]
+            # rows made together cost little more than one: on small vocabularies calls dominate
+            ts = range(t, t + max(1, min(ROWS_AT_ONCE, NOISE_AT_ONCE // size)))
+            rows = self.noise.gumbel(ts, size, device, Stream.COUPLED)
             decided = len(self.context)
             self._rows = {place: kept for place, kept in self._rows.items() if place >= decided}
-            self._rows[t] = row
+            self._rows.update(zip(ts, rows.unbind(), strict=True))
+            row = self._rows[t]
         return row
 
     def draft_gumbel(self, depth: int, like: Tensor, index: int = 0) -> Tensor:

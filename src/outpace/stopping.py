@@ -1,8 +1,9 @@
 """Where a text ends, exact at any place inside an accepted run, and the text of its tokens."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -41,9 +42,10 @@ class TextStream:
 
     _CONTEXT = 8
     _LIMIT = 64
+    _LONGEST = 16  # of a window that is decoded for every token
 
     def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
-        self._tokenizer = tokenizer
+        self._call = _decoding(tokenizer)
         self._window = self._tail(prompt)
         self._shown = self._decode(self._window)
 
@@ -71,7 +73,7 @@ class TextStream:
         pairs = enumerate(zip(seen, self._shown, strict=False))
         same = next((i for i, (new, old) in pairs if new != old), min(len(seen), len(self._shown)))
         piece = seen[same:]
-        if len(self._window) > self._LIMIT // 2:
+        if len(self._window) > self._LONGEST:
             self._window = self._tail(self._window)
             seen = self._decode(self._window)
         self._shown = seen
@@ -88,11 +90,31 @@ class TextStream:
         return list(tokens[-size:])
 
     def _decode(self, tokens: list[int]) -> str:
+        return self._call(tokens)
+
+
+def _decoding(tokenizer: Any) -> Callable[[list[int]], str]:
+    """Return the way to a text from ids; without transformers' wrappers where they add nothing.
+
+    They take longer than the decoding itself, and it is asked for once a token.
+    """
+    import transformers as hf
+
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    stock = hf.PreTrainedTokenizerFast
+    plain = all(
+        getattr(type(tokenizer), name, None) is getattr(stock, name)
+        for name in ("decode", "_decode")
+    )
+    if core is not None and plain:
+        return partial(core.decode, skip_special_tokens=True)
+
+    def decode(ids: list[int]) -> str:
         return str(
-            self._tokenizer.decode(
-                tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
+            tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         )
+
+    return decode
 
 
 @dataclass(slots=True)

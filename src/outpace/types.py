@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -183,7 +184,7 @@ class TokenTree:
         """Return bool ``[N, N]``: entry (i, j) is True where j is i or an ancestor of i."""
         count, device = len(self), self.tokens.device
         if self.is_chain:
-            return torch.ones(count, count, dtype=torch.bool, device=device).tril_()
+            return causal(count, device)
         # A parent comes before its children, so repeated gathers reach every ancestor without a
         # look at the values on the host; squaring the step halves their number.
         reach = torch.eye(count, dtype=torch.bool, device=device)
@@ -193,6 +194,12 @@ class TokenTree:
             up = up[up]
         # the root is everybody's ancestor; clamping made it its own parent, which changes nothing
         return reach
+
+
+@lru_cache(maxsize=256)
+def causal(count: int, device: torch.device) -> Tensor:
+    """Return bool ``[count, count]``: each of a chain's nodes sees itself and all before it."""
+    return torch.ones(count, count, dtype=torch.bool, device=device).tril_()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from outpace import Decoder
-from outpace.cache import Session
 from outpace.drafters.model import ModelDrafter
 from outpace.errors import VocabularyMismatch
 from outpace.lengths.fixed import FixedLength
@@ -15,15 +14,15 @@ from outpace.models.tiny import byte_tokenizer, tiny_model
 
 @pytest.fixture
 def fed(monkeypatch):
-    """The widths of all forwards of drafters' sessions, in order."""
+    """The model and width of every forward, in order."""
     widths = []
-    original = Session.append
+    original = LanguageModel.forward
 
-    def append(self, tokens):
-        widths.append((self.model.name, len(tokens)))
-        return original(self, tokens)
+    def forward(self, tokens, *rest, **settings):
+        widths.append((self.name, len(tokens)))
+        return original(self, tokens, *rest, **settings)
 
-    monkeypatch.setattr(Session, "append", append)
+    monkeypatch.setattr(LanguageModel, "forward", forward)
     return widths
 
 
@@ -44,7 +43,7 @@ def test_full_acceptance_feeds_two_and_never_prefills_again(fed):
     # the prompt but its last token, then root and first draft; later the last draft token and the
     # bonus token together, and three more draft tokens
     assert drafts == [19, 2, 1, 1, 1] + [2, 1, 1, 1] * 5
-    assert [width for name, width in fed if name == "target"] == [20]
+    assert [width for name, width in fed if name == "target"] == [20] + [5] * 6
 
 
 def test_rejection_feeds_one(fed):

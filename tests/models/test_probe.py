@@ -97,8 +97,8 @@ def test_positions_by_slot_are_caught_by_the_probe(monkeypatch):
 
     original = LanguageModel.forward
 
-    def by_slot(self, tokens, positions, slots, *rest, **kwargs):
-        return original(self, tokens, slots, slots, *rest, **kwargs)
+    def by_slot(self, tokens, where, *rest, **kwargs):
+        return original(self, tokens, where[[1, 1]], *rest, **kwargs)
 
     monkeypatch.setattr(LanguageModel, "forward", by_slot)
     with pytest.raises(UnsupportedModel, match="standard deviations"):

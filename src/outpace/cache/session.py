@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import LanguageModel
-from ..types import Context, TokenTree
+from ..sampling import Pick
+from ..types import Context, TokenTree, causal
 from .slots import Slots, bucket
 
 CHUNKS = (2048, 512, 128)
@@ -144,13 +144,46 @@ class Session:
         logits = self._compute(
             _column(tokens, device),
             list(range(start, start + count)),
-            _causal(count, device),
+            causal(count, device),
             last_only=True,
         )
         done, self._round = self._round, None
         assert done is not None
         self._commit(tokens, done.slots, done.positions, done.where)
         return logits[0]
+
+    def draft(self, fresh: Sequence[int], length: int, pick: Pick) -> Tensor:
+        """Compute ``fresh`` tokens and go on with tokens of the model's own choice.
+
+        All but the last of these are held in the end.
+
+        Args:
+            fresh: what follows the tokens held; one at least.
+            length: how many to choose.
+            pick: how.
+
+        Returns:
+            The tokens chosen, ``[length]`` int64.
+        """
+        device, count, start = self.model.device, len(fresh), len(self._slots)
+        steps = count + length - 1
+        slots, positions = self._slots.take(steps), list(range(start, start + steps))
+        where = self._where(positions, slots)
+        self._round = _Round(slots, positions, where, causal(steps, device))
+        self.reserve(self._slots.top)
+        self.forwards += length
+        chosen = self.model.chain(
+            torch.tensor(fresh, dtype=torch.int64).to(device),
+            where,
+            self._held,
+            self._cache,
+            self._view(),
+            length,
+            pick,
+        )
+        self._round = None
+        self._commit([*fresh, *chosen[:-1].unbind()], slots, positions, where)
+        return chosen
 
     def forward(self, tree: TokenTree) -> Tensor:
         """Compute all nodes of a tree; node 0 follows what is held. Return logits ``[N, V]``."""
@@ -193,11 +226,12 @@ class Session:
     def keep(self, nodes: Sequence[int], tokens: Sequence[int | Tensor]) -> None:
         """Hold these nodes of the round, a path, as ``tokens``; free the slots of all others."""
         assert self._round is not None, "a round is kept once, after its forwards"
-        slots, positions = self._round.slots, self._round.positions
+        slots, positions, where = self._round.slots, self._round.positions, self._round.where
         self._round = None
         lie, at = [slots[node] for node in nodes], [positions[node] for node in nodes]
         if nodes:
-            self._commit(tokens, lie, at, self._where(at, lie))
+            first = nodes[-1] == len(nodes) - 1  # those of a chain: no need to tell the device
+            self._commit(tokens, lie, at, where[:, : len(nodes)] if first else self._where(at, lie))
         chosen = set(nodes)
         self._torn = True
         self._slots.free([slot for node, slot in enumerate(slots) if node not in chosen])
@@ -263,6 +297,10 @@ class Session:
             self._round = None
             self._torn = False
 
+    def _view(self) -> int:
+        """Return how many slots the next forward reads; the last one is nobody's."""
+        return self._cache.capacity if self.model.bitwise else bucket(self._slots.top + 1)
+
     def _where(self, positions: list[int], slots: list[int]) -> Tensor:
         """Return positions and slots on the device, ``[2, N]``."""
         return torch.tensor([positions, slots], dtype=torch.int64).to(self.model.device)
@@ -285,7 +323,7 @@ class Session:
             seen,
             self._held,
             self._cache,
-            bucket(self._slots.top + 1),
+            self._view(),
             last_only=last_only,
         )
 
@@ -303,11 +341,6 @@ def _nothing_held(capacity: int, device: torch.device) -> Tensor:
     """Return ``[capacity]`` of -1, which may be written to in torch's inference mode or outside."""
     with torch.inference_mode(False):
         return torch.full((capacity,), -1, dtype=torch.int64, device=device)
-
-
-@lru_cache(maxsize=64)
-def _causal(count: int, device: torch.device) -> Tensor:
-    return torch.ones(count, count, dtype=torch.bool, device=device).tril_()
 
 
 def _column(tokens: Sequence[int | Tensor], device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..cache.session import CHUNKS
 from ..drawing import Drawing, fit
 from ..models import LanguageModel
 from ..models.vocabulary import check_vocabularies
@@ -50,7 +51,19 @@ class ModelDrafter(SessionDrafter):
         depth = self._depth(context, min(budget.depth, budget.nodes))
         if depth < 1:
             return TokenTree.chain(root, device=self.model.device)
-        logits = self._catch_up(context)
+        pick = drawing.pick(depth, self.model.vocabulary, self.model.device)
+        fresh = self._roll_back(context)
+        if pick is not None and len(fresh) <= CHUNKS[-1]:
+            drafted = self._session.draft(fresh, depth, pick)
+            self._proposed = TokenTree.chain(root, drafted, draw=drawing.kind)
+            return self._proposed
+        return self._step_by_step(context, fresh, depth, drawing)
+
+    def _step_by_step(
+        self, context: Context, fresh: list[int], depth: int, drawing: Drawing
+    ) -> TokenTree:
+        """Draft where a choice needs the tokens before it, or its law is wanted."""
+        logits = self._session.extend(fresh)
         drafted: list[Tensor] = []
         laws: list[Tensor] = []
         while True:
@@ -62,7 +75,7 @@ class ModelDrafter(SessionDrafter):
                 break
             logits = self._session.append([token])
         self._proposed = TokenTree.chain(
-            root,
+            context.tokens[-1],
             torch.stack(drafted),
             draw=drawing.kind,
             log_q=torch.stack(laws) if laws else None,
@@ -76,6 +89,10 @@ class ModelDrafter(SessionDrafter):
 
     def _catch_up(self, context: Context) -> Tensor:
         """Roll back what the target rejected, feed what is new, return the last logits."""
+        return self._session.extend(self._roll_back(context))
+
+    def _roll_back(self, context: Context) -> list[int]:
+        """Roll back what the target rejected; return what is new, one token at least."""
         held, known = self._session, self._agreed
         if self._proposed is not None:
             self._settle(context, self._proposed)
@@ -88,7 +105,7 @@ class ModelDrafter(SessionDrafter):
         held.rollback(known)
         fresh = self._readable(context.tokens[known:])
         self._agreed = len(context)
-        return held.extend(fresh)
+        return fresh
 
     def _settle(self, context: Context, tree: TokenTree) -> None:
         """Have the draft tokens that were computed among those held, as numbers."""

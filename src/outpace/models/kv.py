@@ -57,9 +57,7 @@ class _SlotLayer(CacheLayerMixin):
         if self.keys is None or self.values is None:
             return
         kept = self.keys.shape[0]
-        keys, values = (
-            old.new_zeros(capacity, *old.shape[1:]) for old in (self.keys, self.values)
-        )
+        keys, values = (old.new_zeros(capacity, *old.shape[1:]) for old in (self.keys, self.values))
         keys[:kept], values[:kept] = self.keys, self.values
         self.hold(keys, values)
 
@@ -113,6 +111,9 @@ class SlotCache(Cache):
     Args:
         layers: how many layers the model has.
         capacity: how many slots to hold at first.
+
+    Attributes:
+        pooled: whether its tensors go to another cache once it is gone.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
@@ -121,20 +122,40 @@ class SlotCache(Cache):
         self.slots: Tensor = torch.zeros(0, dtype=torch.int64)
         self._slot_layers = [_SlotLayer(self) for _ in range(layers)]
         self._seen: tuple[int, list[Tensor], list[Tensor]] | None = None
+        self._pointers: tuple[int, ...] = ()
+        self.pooled = False
         super().__init__(layers=list(self._slot_layers))
 
     @classmethod
     def over(cls, keys: Sequence[Tensor], values: Sequence[Tensor], slots: Tensor) -> SlotCache:
         """Return a cache of given tensors, ``[S, H_kv, D]`` a layer, aimed at ``slots [W]``."""
         cache = cls(len(keys), keys[0].shape[0])
-        for layer, *given in zip(cache._slot_layers, keys, values, strict=True):
-            layer.hold(*given)
+        cache.hold(keys, values)
         return cache.at(slots, cache.capacity)
 
     def at(self, slots: Tensor, view: int) -> SlotCache:
         """Aim the next forward: write at ``slots [W]``, read the slots below ``view``."""
         self.slots, self.view = slots, view
         return self
+
+    def hold(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Use these tensors, ``[capacity, H_kv, D]`` a layer."""
+        self._seen, self._pointers = None, ()
+        for layer, *given in zip(self._slot_layers, keys, values, strict=True):
+            layer.hold(*given)
+
+    @property
+    def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values of all layers, whole; after the first forward."""
+        return self.seen(self.capacity)
+
+    @property
+    def pointers(self) -> tuple[int, ...]:
+        """Where keys and values lie in memory; after the first forward."""
+        if not self._pointers:
+            keys, values = self.tensors
+            self._pointers = tuple(t.data_ptr() for t in (*keys, *values))
+        return self._pointers
 
     def allocate(self, shapes: Sequence[Shape], like: Tensor) -> None:
         """Make the tensors of all layers as the first forward would; ``like`` has their dtype."""
@@ -156,14 +177,14 @@ class SlotCache(Cache):
         """Return keys and values below ``view``, ``[view, H_kv, D]`` a layer, without a copy."""
         if self._seen is None or self._seen[0] != view:
             both = [(layer.keys, layer.values) for layer in self._slot_layers]
-            keys, values = ([t[:view] for t in each if t is not None] for each in zip(*both))
+            keys, values = ([t[:view] for t in each if t is not None] for each in zip(*both, strict=True))
             self._seen = view, keys, values
         return self._seen[1], self._seen[2]
 
     def grow(self, capacity: int) -> None:
         """Hold at least ``capacity`` slots."""
         if capacity > self.capacity:
-            self._seen = None
+            self._seen, self._pointers, self.pooled = None, (), False
             for layer in self._slot_layers:
                 layer.grow(capacity)
             self.capacity = capacity

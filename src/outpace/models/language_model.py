@@ -12,10 +12,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModel
+from ..sampling import Pick
+from ..types import causal
 from . import attention
 from .kv import Shape, SlotCache
 from .mask import MaskBuilder
-from .runtime import EagerRuntime, Inputs, Runtime
+from .runtime import EagerRuntime, Inputs, Runtime, everything
 from .step import Step
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class LanguageModel:
     Attributes:
         source: name and precision it was loaded by, so that another process can load it too;
             None for a model that was wrapped.
+        bitwise: the one width of all its forwards of a round; 0 if there is none.
         runtime_note: one line on why its forwards do not run as asked for; None if they do.
         vocabulary: rows of the output layer.
         context_length: how many tokens a sequence may have, or None if the model sets no limit.
@@ -66,6 +69,7 @@ class LanguageModel:
         self._runtime: Runtime = EagerRuntime(self.step)
         self.source: tuple[str, str] | None = None
         self.runtime_note: str | None = None
+        self.bitwise = 0
         self._shapes: list[Shape] = []
         self._awaited: Prepared | None = None
         self._looks = 0
@@ -140,8 +144,9 @@ class LanguageModel:
         bitwise: int = 0,
         note: Callable[[str], None] = lambda what: None,
     ) -> None:
-        """Choose how forwards are run. Where that cannot be had they run eagerly, and
-        :attr:`runtime_note` says why.
+        """Choose how forwards are run.
+
+        Where that cannot be had they run eagerly, and :attr:`runtime_note` says why.
 
         Args:
             name: ``eager``; ``graph``: captured CUDA graphs; ``compile``: compiled by Inductor,
@@ -158,7 +163,7 @@ class LanguageModel:
         """
         from .choosing import choose
 
-        self._awaited = None
+        self._awaited, self.bitwise = None, bitwise
         self._runtime, self.runtime_note, self._awaited = choose(
             self, name, wait=wait, bitwise=bitwise, note=note
         )
@@ -242,6 +247,48 @@ class LanguageModel:
             self._look()
         given = Inputs(tokens, where, ancestors, held, cache, view, last_only)
         return self._runtime.run(given)
+
+    def chain(
+        self,
+        tokens: Tensor,
+        where: Tensor,
+        held: Tensor,
+        cache: SlotCache,
+        view: int,
+        length: int,
+        pick: Pick,
+    ) -> Tensor:
+        """Run the model over tokens in a row, and on over tokens of its own choice.
+
+        Args:
+            tokens: ``[N]`` int64, the first ones.
+            where: ``[2, N + length - 1]`` int64, positions and slots of all.
+            held: as in :meth:`forward`, likewise ``cache`` and ``view``.
+            cache: where keys and values are.
+            view: how many slots to read.
+            length: how many tokens to choose; the last one is not run.
+            pick: how to choose.
+
+        Returns:
+            The tokens chosen, ``[length]`` int64, where the model is.
+        """
+        if self.model.config._attn_implementation != attention.NAME:
+            with self.attached():
+                return self.chain(tokens, where, held, cache, view, length, pick)
+        count, device = tokens.shape[0], self.device
+        place, seen = where[:, :count], causal(count, device)
+        first = Inputs(tokens, place, seen, held, cache, view, last_only=True)
+        captured = self._runtime.chain(first, where, length, pick)
+        if captured is not None:
+            return captured
+        logits = self.forward(tokens, place, seen, held, cache, view, last_only=True)
+        chosen = [pick(logits, 0)]
+        for number in range(1, length):
+            nodes = count + number
+            place, seen = where[:, :nodes], everything(nodes, device)
+            logits = self.forward(chosen[-1], place, seen, held, cache, view)
+            chosen.append(pick(logits, number))
+        return torch.cat(chosen)
 
     def _look(self) -> None:
         """Now and then, see whether the other process is done, and switch."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..sampling import Pick
 from .kv import SlotCache
 from .step import Step
 
@@ -74,6 +75,20 @@ class Runtime(ABC):
     def run(self, given: Inputs) -> Tensor:
         """Run one forward; return logits ``[N, V]`` or ``[1, V]``, the caller's to keep."""
 
+    def chain(self, first: Inputs, where: Tensor, length: int, pick: Pick) -> Tensor | None:
+        """Run a forward and go on over tokens of its own choice, all in one unit.
+
+        Args:
+            first: the first forward, of which the last logits alone are wanted.
+            where: ``[2, N + length - 1]``, positions and slots of its tokens and of those after.
+            length: how many tokens to choose; the last one is not run.
+            pick: how to choose.
+
+        Returns:
+            The tokens chosen, ``[length]`` int64; None where there is no such unit.
+        """
+        return None
+
 
 class EagerRuntime(Runtime):
     """The stock model itself, at static widths.
@@ -114,6 +129,12 @@ def rows_kept(count: int, last_only: bool, device: torch.device) -> Tensor:
     """Return the numbers of the rows whose logits are wanted."""
     first = count - 1 if last_only else 0
     return torch.arange(first, count, device=device)
+
+
+@lru_cache(maxsize=256)
+def everything(nodes: int, device: torch.device) -> Tensor:
+    """Return bool ``[1, nodes]``: a row that sees all of them."""
+    return torch.ones(1, nodes, dtype=torch.bool, device=device)
 
 
 def width_for(count: int) -> int:
