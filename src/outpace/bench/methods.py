@@ -31,7 +31,6 @@ from ..drafters.sources import Combined
 from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..drawing import Drawing
 from ..errors import InvalidArgument
-from ..lengths import LengthController
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel, load
 from ..sampling import Sampler
@@ -197,11 +196,8 @@ class Loop(Method):
         method, own = with_length(name)
         drafter = _drafter(method, models)
         self._own_budget = drafter.budget if own is None else None
-        budget = self._own_budget
-        if budget is not None and budget.nodes and isinstance(draft_length, int):
-            lengths: LengthController = FixedLength(budget.depth, budget.nodes)
-        else:
-            lengths = make_lengths(draft_length)
+        own_budget = self._own_budget is not None and isinstance(draft_length, int)
+        lengths = FixedLength() if own_budget else make_lengths(draft_length)
         self.decoder = Decoder(models.target, drafter, lengths=lengths)
         self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
         self.exact = self.decoder.exact
