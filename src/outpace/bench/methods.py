@@ -31,6 +31,7 @@ from ..drafters.sources import Combined
 from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..drawing import Drawing
 from ..errors import InvalidArgument
+from ..lengths.fixed import FixedLength
 from ..models import LanguageModel, load
 from ..sampling import Sampler
 from ..types import Budget, Context, TokenTree, Verdict
@@ -195,7 +196,8 @@ class Loop(Method):
         method, own = with_length(name)
         drafter = _drafter(method, models)
         self._own_budget = drafter.budget if own is None else None
-        lengths = make_lengths(draft_length) if self._own_budget is None else None
+        own_budget = self._own_budget is not None and isinstance(draft_length, int)
+        lengths = FixedLength() if own_budget else make_lengths(draft_length)
         self.decoder = Decoder(models.target, drafter, lengths=lengths)
         self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
         self.exact = self.decoder.exact
@@ -225,7 +227,7 @@ class Loop(Method):
         trees = [turn.tree for turn in stream]
         output = stream.output
         seconds = time.perf_counter() - began
-        if not drafter.repeats:
+        if not (drafter.repeats and self.decoder.lengths.repeats):
             self._drafted[prompt.text] = trees[1:]  # not the prefill's, which nobody drafts
         stats = output.stats
         return Sample(

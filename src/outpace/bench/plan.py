@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from .. import registry
 from ..calls import is_call
 from ..compose import drafter_by_name, with_its_model
-from ..decoder import DEFAULT_LENGTH
 from ..drafters.suffix import SuffixDrafter
 from ..errors import InvalidArgument, UnknownName
-from ..lengths.fixed import check_length
+from ..lengths.fixed import DEFAULT_LENGTH, check_length
 from . import beam
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
 from .methods import Loop, Method, Models, names_a_model, tree_of, with_length
