@@ -30,7 +30,7 @@ ACCEPTANCE = 0.75
 PROMPT_TOKENS = 64
 COPIES = 20
 RUNTIMES = ("graph", "compile", "eager")
-"""Of our loop; on a CPU the last one alone (benchmarks/pythia160m.py has the compiled one there)."""
+"""Of our loop; on a CPU the last one alone: pythia160m.py has what is compiled there."""
 OURS = ("plain", "draft@5", GATE)
 COMPARING = 10
 """Seconds kept back for it."""

@@ -34,14 +34,11 @@ class Turns:
 
     def run(self) -> None:
         """Warm all up, since graphs are captured when they are first needed; then measure."""
-        seconds = {}
         for method in self.methods:
-            warm = self._write(method, self.prompts[0])
-            if warm is not None:
-                seconds[method.name] = warm.seconds
+            self._write(method, self.prompts[0])
         shuffle = random.Random(0)
         for number, prompt in enumerate(self.prompts[1:]):
-            if number and sum(seconds.values()) > self.left():
+            if sum(samples[-1].seconds for samples in self.samples.values()) > self.left():
                 break
             going = [method for method in self.methods if method.name not in self.dropped]
             for method in shuffle.sample(going, len(going)) if number else going:
