@@ -50,6 +50,10 @@ class UnsupportedModel(ModelError):
     """The model loads, but one forward over a token tree is not what plain forwards give."""
 
 
+class RuntimeUnavailable(OutpaceError):
+    """A model cannot be compiled or captured here."""
+
+
 class VocabularyMismatch(ModelError):
     """Target and drafter give the same number to different tokens."""
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from outpace.cache import Session, Slots
 from outpace.cache.slots import bucket
-from outpace.models.language_model import WIDTHS, width_for
+from outpace.models.runtime import WIDTHS, width_for
 from outpace.models.tiny import tiny_model
 from outpace.types import TokenTree
 
@@ -59,10 +59,10 @@ def test_kv_bytes_are_those_of_the_storages():
     session = Session(model)
     assert session.nbytes == 0
     session.prefill([1, 2, 3])
-    # 2 layers × (keys, values) × 2 heads × (128 slots + 1 for padding) × 8 wide × 4 bytes
-    assert session.nbytes == 2 * 2 * 2 * 129 * 8 * 4
+    # 2 layers × (keys, values) × 2 heads × 128 slots × 8 wide × 4 bytes
+    assert session.nbytes == 2 * 2 * 2 * 128 * 8 * 4
     session.prefill(list(range(200)))
-    assert session.nbytes == 2 * 2 * 2 * 257 * 8 * 4
+    assert session.nbytes == 2 * 2 * 2 * 256 * 8 * 4
 
 
 def test_growing_keeps_what_is_there():
@@ -85,8 +85,8 @@ def test_padded_rows_leave_no_trace():
     layer = session._cache.layers[0]
     used = sorted(session._slots.slots)
     assert used == [0, 1, 2, 3, 4, 5]
-    assert layer.keys[:, :, 8:128].abs().sum() == 0  # past the rows nothing was written
-    assert layer.keys[:, :, 128].abs().sum() > 0  # the slot that takes padded rows
+    assert layer.keys[8:127].abs().sum() == 0  # past the rows nothing was written
+    assert layer.keys[127].abs().sum() > 0  # the slot that takes padded rows
 
 
 def test_a_round_that_never_ended_gives_its_slots_back():

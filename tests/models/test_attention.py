@@ -8,7 +8,9 @@ from transformers import LlamaConfig
 
 from outpace.errors import UnsupportedModel
 from outpace.models.attention import slot_attention
+from outpace.models.kv import SlotCache
 from outpace.models.mask import PACKED_WIDTH, MaskBuilder
+from outpace.models.runtime import Inputs
 
 
 def tensors(heads=4, kv=2, width=3, slots=10, seed=0):
@@ -81,14 +83,12 @@ def visible(mask):
 
 # slots 0, 3, 1 hold positions 0, 1, 2; slot 2 is free; two branches of the root at 4, 5, 6
 HELD = torch.tensor([0, 2, -1, 1, -1, -1, -1, -1])
-POSITIONS, SLOTS = torch.tensor([3, 4, 4]), torch.tensor([4, 5, 6])
+WHERE = torch.tensor([[3, 4, 4], [4, 5, 6]])  # positions and slots
 ANCESTORS = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]]).bool()
 
 
 def test_a_row_sees_what_is_committed_and_its_ancestors():
-    mask = MaskBuilder(config(), torch.float32).build(
-        HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8
-    )
+    mask = MaskBuilder(config(), torch.float32).build(HELD, WHERE, ANCESTORS)
     assert visible(mask) == [
         [True, True, False, True, True, False, False, False],
         [True, True, False, True, True, True, False, False],
@@ -99,9 +99,7 @@ def test_a_row_sees_what_is_committed_and_its_ancestors():
 def test_a_window_counts_positions_not_slots():
     windowed = config()
     windowed.sliding_window = 3
-    mask = MaskBuilder(windowed, torch.float32).build(
-        HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8
-    )
+    mask = MaskBuilder(windowed, torch.float32).build(HELD, WHERE, ANCESTORS)
     assert visible(mask) == [
         [False, True, False, True, True, False, False, False],
         [False, True, False, False, True, True, False, False],
@@ -112,27 +110,37 @@ def test_a_window_counts_positions_not_slots():
 def test_chunks_count_positions_too():
     chunked = config()
     chunked.attention_chunk_size = 2
-    mask = MaskBuilder(chunked, torch.float32).build(
-        HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8
-    )
+    mask = MaskBuilder(chunked, torch.float32).build(HELD, WHERE, ANCESTORS)
     assert visible(mask)[0] == [False, True, False, False, True, False, False, False]
     assert visible(mask)[1] == [False, False, False, False, False, True, False, False]
 
 
-def test_padded_rows_see_what_the_first_row_sees():
-    rows = torch.tensor([3, 4, 4, 3])
-    mask = MaskBuilder(config(), torch.bfloat16).build(HELD, rows, SLOTS, POSITIONS, ANCESTORS, 7)
+def test_padded_rows_see_what_the_first_row_sees_and_are_seen_by_nobody():
+    cache = SlotCache(1, 8)
+    given = Inputs(torch.tensor([9, 8, 7]), WHERE, ANCESTORS, HELD, cache, 8).padded(4)
+    assert given.tokens.tolist() == [9, 8, 7, 9]
+    assert given.where[:, 3].tolist() == [3, 7]  # the first row's position, the last slot
+    mask = MaskBuilder(config(), torch.bfloat16).build(HELD, given.where, given.ancestors)
     assert mask.dtype == torch.bfloat16
     rows = visible(mask)
     assert rows[3] == rows[0]
-    assert len(rows[0]) == 7
+    assert not any(row[7] for row in rows)
+
+
+def test_padding_is_like_the_first_row_of_this_forward_not_of_the_round():
+    cache = SlotCache(1, 8)
+    where = torch.tensor([[3, 4, 4, 5], [4, 5, 6, 2]])
+    seen = torch.tensor([[1, 1, 0, 1]]).bool()
+    given = Inputs(torch.tensor([9]), where, seen, HELD, cache, 8).padded(2)
+    assert given.where.tolist() == [[3, 4, 4, 5, 5], [4, 5, 6, 2, 7]]
+    assert given.ancestors.tolist() == [[True, True, False, True, False]] * 2
 
 
 def test_one_mask_a_kind_of_layer():
     mixed = config()
     mixed.layer_types = ["full_attention", "sliding_attention"]
     mixed.sliding_window = 3
-    masks = MaskBuilder(mixed, torch.float32).build(HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8)
+    masks = MaskBuilder(mixed, torch.float32).build(HELD, WHERE, ANCESTORS)
     assert set(masks) == {"full_attention", "sliding_attention"}
     assert visible(masks["full_attention"]) != visible(masks["sliding_attention"])
     mixed.layer_types = ["full_attention", "linear_attention"]
@@ -143,14 +151,14 @@ def test_one_mask_a_kind_of_layer():
 def test_grouped_queries_are_packed_in_narrow_forwards():
     grouped = LlamaConfig(num_attention_heads=4, num_key_value_heads=2)
     builder = MaskBuilder(grouped, torch.float32)
-    mask = builder.build(HELD, POSITIONS, SLOTS, POSITIONS, ANCESTORS, 8)
+    mask = builder.build(HELD, WHERE, ANCESTORS)
     assert mask.shape == (1, 1, 6, 8)
     assert torch.equal(mask[0, 0, :3], mask[0, 0, 3:])
     wide = PACKED_WIDTH + 1
     held = torch.full((128,), -1)
     causal = torch.ones(wide, wide).tril().bool()
     order = torch.arange(wide)
-    mask = builder.build(held, order, order, order, causal, 128)
+    mask = builder.build(held, torch.stack([order, order]), causal)
     assert mask.shape == (1, 1, wide, 128)
 
 
@@ -167,11 +175,11 @@ def test_packing_changes_nothing():
 
 def test_a_row_sees_nodes_of_earlier_forwards_of_its_round():
     # node 3 hangs below node 1, which was computed before; a window of 2 is counted in positions
-    rows, positions = torch.tensor([5]), torch.tensor([3, 4, 4, 5])
-    slots, ancestors = torch.tensor([4, 5, 6, 7]), torch.tensor([[1, 1, 0, 1]]).bool()
-    mask = MaskBuilder(config(), torch.float32).build(HELD, rows, slots, positions, ancestors, 8)
+    where = torch.tensor([[3, 4, 4, 5], [4, 5, 6, 7]])
+    ancestors = torch.tensor([[1, 1, 0, 1]]).bool()
+    mask = MaskBuilder(config(), torch.float32).build(HELD, where, ancestors)
     assert visible(mask) == [[True, True, False, True, True, True, False, True]]
     windowed = config()
     windowed.sliding_window = 2
-    mask = MaskBuilder(windowed, torch.float32).build(HELD, rows, slots, positions, ancestors, 8)
+    mask = MaskBuilder(windowed, torch.float32).build(HELD, where, ancestors)
     assert visible(mask) == [[False, False, False, False, False, True, False, True]]

@@ -84,8 +84,8 @@ def test_a_wrong_mask_is_caught_by_the_probe(monkeypatch):
 
     original = MaskBuilder.build
 
-    def everything(self, held, rows, slots, positions, ancestors, view):
-        return original(self, held, rows, slots, positions, torch.ones_like(ancestors), view)
+    def everything(self, held, where, ancestors):
+        return original(self, held, where, torch.ones_like(ancestors))
 
     monkeypatch.setattr(MaskBuilder, "build", everything)
     with pytest.raises(UnsupportedModel, match="standard deviations"):

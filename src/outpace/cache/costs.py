@@ -6,7 +6,7 @@ import time
 import torch
 
 from ..models import LanguageModel
-from ..models.language_model import WIDTHS
+from ..models.runtime import WIDTHS
 from ..types import TokenTree
 from .session import Session
 

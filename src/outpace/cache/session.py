@@ -65,7 +65,7 @@ class Session:
 
     def reserve(self, length: int) -> None:
         """Make room for ``length`` slots at once rather than by doubling."""
-        capacity = bucket(length)
+        capacity = bucket(length + 1)  # rows that only fill a static width lie in the last
         if capacity > self._cache.capacity:
             grown = _nothing_held(capacity, self._held.device)
             grown[: self._held.shape[0]] = self._held
@@ -281,12 +281,11 @@ class Session:
         self.forwards += 1
         return self.model.forward(
             tokens,
-            self._round.where[0],
-            self._round.where[1],
+            self._round.where,
             seen,
             self._held,
             self._cache,
-            bucket(self._slots.top),
+            bucket(self._slots.top + 1),
             last_only=last_only,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidArgument
-from ..models.language_model import width_for
+from ..models.runtime import width_for
 from ..types import Draw, Round
 from .pair import RANKS, Pair, Ranks
 from .shape import Shape

@@ -1,28 +1,44 @@
 """Preallocated keys and values, written by slot: transformers' cache interface over them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+Shape = tuple[tuple[int, int], tuple[int, int]]
+"""Heads and width of a layer's keys, and of its values."""
+
 
 class _SlotLayer(CacheLayerMixin):
-    """Keys and values of one layer, ``[1, H_kv, S + 1, D]``; the last slot takes padded rows."""
+    """Keys and values of one layer, ``[S, H_kv, D]``: a slot's heads lie together.
+
+    So the first slots are one piece of memory, whatever the capacity, and a compiled or captured
+    forward over them does not depend on it.
+    """
 
     is_sliding = False
 
-    def __init__(self, owner: "SlotCache") -> None:
+    def __init__(self, owner: SlotCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._owner = owner
 
+    def hold(self, keys: Tensor, values: Tensor) -> None:
+        """Use these tensors from now on."""
+        self.keys, self.values = keys, values
+        self.is_initialized = True
+
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         # Zeroed, not empty: a NaN behind a mask poisons the attention's weighted sum.
-        slots = self._owner.capacity + 1
-        for name, states in (("keys", key_states), ("values", value_states)):
-            batch, heads, _, width = states.shape
-            setattr(self, name, states.new_zeros(batch, heads, slots, width))
-        self.is_initialized = True
+        slots = self._owner.capacity
+        keys, values = (
+            states.new_zeros(slots, states.shape[1], states.shape[3])
+            for states in (key_states, value_states)
+        )
+        self.hold(keys, values)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -32,31 +48,44 @@ class _SlotLayer(CacheLayerMixin):
         assert self.keys is not None
         assert self.values is not None
         slots, view = self._owner.slots, self._owner.view
-        self.keys.index_copy_(2, slots, key_states)
-        self.values.index_copy_(2, slots, value_states)
-        return self.keys[:, :, :view], self.values[:, :, :view]
+        self.keys.index_copy_(0, slots, key_states[0].transpose(0, 1))
+        self.values.index_copy_(0, slots, value_states[0].transpose(0, 1))
+        return self.keys[:view].transpose(0, 1)[None], self.values[:view].transpose(0, 1)[None]
 
     def grow(self, capacity: int) -> None:
         """Make room for ``capacity`` slots and keep what is there."""
-        if not self.is_initialized:
+        if self.keys is None or self.values is None:
             return
-        for name in ("keys", "values"):
-            old: Tensor = getattr(self, name)
-            new = old.new_zeros(*old.shape[:2], capacity + 1, old.shape[3])
-            kept = min(capacity, old.shape[2] - 1)
-            new[:, :, :kept] = old[:, :, :kept]
-            setattr(self, name, new)
+        kept = self.keys.shape[0]
+        keys, values = (
+            old.new_zeros(capacity, *old.shape[1:]) for old in (self.keys, self.values)
+        )
+        keys[:kept], values[:kept] = self.keys, self.values
+        self.hold(keys, values)
 
-    def adopt(self, other: "_SlotLayer", slots: int) -> None:
+    def adopt(self, other: _SlotLayer, slots: int) -> None:
         """Take over the first ``slots`` of a layer of the same sizes."""
         if other.keys is None or other.values is None:
             return
-        if not self.is_initialized:
-            self.lazy_initialization(other.keys, other.values)
+        if self.keys is None or self.values is None:
+            capacity = self._owner.capacity
+            keys, values = (
+                theirs.new_zeros(capacity, *theirs.shape[1:])
+                for theirs in (other.keys, other.values)
+            )
+            self.hold(keys, values)
         assert self.keys is not None
         assert self.values is not None
-        self.keys[:, :, :slots] = other.keys[:, :, :slots]
-        self.values[:, :, :slots] = other.values[:, :, :slots]
+        self.keys[:slots] = other.keys[:slots]
+        self.values[:slots] = other.values[:slots]
+
+    @property
+    def shape(self) -> Shape:
+        """Heads and width of keys and values."""
+        assert self.keys is not None
+        assert self.values is not None
+        (_, heads, width), (_, *others) = self.keys.shape, self.values.shape
+        return (heads, width), (others[0], others[1])
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._owner.view, 0
@@ -91,21 +120,55 @@ class SlotCache(Cache):
         self.view = capacity
         self.slots: Tensor = torch.zeros(0, dtype=torch.int64)
         self._slot_layers = [_SlotLayer(self) for _ in range(layers)]
+        self._seen: tuple[int, list[Tensor], list[Tensor]] | None = None
         super().__init__(layers=list(self._slot_layers))
 
-    def at(self, slots: Tensor, view: int) -> "SlotCache":
+    @classmethod
+    def over(cls, keys: Sequence[Tensor], values: Sequence[Tensor], slots: Tensor) -> SlotCache:
+        """Return a cache of given tensors, ``[S, H_kv, D]`` a layer, aimed at ``slots [W]``."""
+        cache = cls(len(keys), keys[0].shape[0])
+        for layer, *given in zip(cache._slot_layers, keys, values, strict=True):
+            layer.hold(*given)
+        return cache.at(slots, cache.capacity)
+
+    def at(self, slots: Tensor, view: int) -> SlotCache:
         """Aim the next forward: write at ``slots [W]``, read the slots below ``view``."""
         self.slots, self.view = slots, view
         return self
 
+    def allocate(self, shapes: Sequence[Shape], like: Tensor) -> None:
+        """Make the tensors of all layers as the first forward would; ``like`` has their dtype."""
+        for layer, sizes in zip(self._slot_layers, shapes, strict=True):
+            if not layer.is_initialized:
+                layer.hold(*(like.new_zeros(self.capacity, *size) for size in sizes))
+
+    @property
+    def allocated(self) -> bool:
+        """Whether the tensors are there: from the first forward on."""
+        return self._slot_layers[0].is_initialized
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Of each layer; known after the first forward."""
+        return [layer.shape for layer in self._slot_layers]
+
+    def seen(self, view: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return keys and values below ``view``, ``[view, H_kv, D]`` a layer, without a copy."""
+        if self._seen is None or self._seen[0] != view:
+            both = [(layer.keys, layer.values) for layer in self._slot_layers]
+            keys, values = ([t[:view] for t in each if t is not None] for each in zip(*both))
+            self._seen = view, keys, values
+        return self._seen[1], self._seen[2]
+
     def grow(self, capacity: int) -> None:
         """Hold at least ``capacity`` slots."""
         if capacity > self.capacity:
+            self._seen = None
             for layer in self._slot_layers:
                 layer.grow(capacity)
             self.capacity = capacity
 
-    def adopt(self, other: "SlotCache", slots: int) -> None:
+    def adopt(self, other: SlotCache, slots: int) -> None:
         """Copy the first ``slots`` of another model's cache, of as many layers as there are here.
 
         Args:

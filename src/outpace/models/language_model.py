@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,11 +13,16 @@ from transformers import PreTrainedModel
 
 from ..errors import UnsupportedModel
 from . import attention
-from .kv import SlotCache
+from .kv import Shape, SlotCache
 from .mask import MaskBuilder
+from .runtime import EagerRuntime, Inputs, Runtime
+from .step import Step
 
-WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
-"""Static widths of a forward: rows are padded up to one of them."""
+if TYPE_CHECKING:
+    from .preparing import Prepared
+
+LOOK_EVERY = 16
+"""Forwards between two looks for a compiled model that another process makes."""
 
 # Rotary scalings whose angles depend on the longest position seen, not on the token's own.
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
@@ -32,6 +37,9 @@ class LanguageModel:
         name: how to call it in messages.
 
     Attributes:
+        source: name and precision it was loaded by, so that another process can load it too;
+            None for a model that was wrapped.
+        runtime_note: one line on why its forwards do not run as asked for; None if they do.
         vocabulary: rows of the output layer.
         context_length: how many tokens a sequence may have, or None if the model sets no limit.
     """
@@ -54,7 +62,13 @@ class LanguageModel:
         self.dtype: torch.dtype = model.dtype
         self.vocabulary = _output_rows(model, self.config, self.name)
         self.context_length = _context_length(self.config)
-        self._masks = MaskBuilder(self.config, self.dtype, self.name)
+        self.step = Step(model, MaskBuilder(self.config, self.dtype, self.name))
+        self._runtime: Runtime = EagerRuntime(self.step)
+        self.source: tuple[str, str] | None = None
+        self.runtime_note: str | None = None
+        self._shapes: list[Shape] = []
+        self._awaited: Prepared | None = None
+        self._looks = 0
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -104,6 +118,51 @@ class LanguageModel:
         digest.update(some.cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def runtime_name(self) -> str:
+        """How forwards are run now: ``eager``, ``graph`` or ``compile``."""
+        return self._runtime.name
+
+    def prepared(self) -> Prepared:
+        """Return its compiled forwards, there or not."""
+        from .preparing import Prepared
+        from .probe import layer_shapes
+
+        if not self._shapes:
+            self._shapes = layer_shapes(self)
+        return Prepared(self, self._shapes)
+
+    def use_runtime(
+        self,
+        name: str = "auto",
+        *,
+        wait: bool = False,
+        bitwise: int = 0,
+        note: Callable[[str], None] = lambda what: None,
+    ) -> None:
+        """Choose how forwards are run. Where that cannot be had they run eagerly, and
+        :attr:`runtime_note` says why.
+
+        Args:
+            name: ``eager``; ``graph``: captured CUDA graphs; ``compile``: compiled by Inductor,
+                on a GPU captured as well; ``auto``: ``graph`` on a GPU, ``compile`` on a CPU,
+                unless OUTPACE_RUNTIME names another one.
+            wait: on a CPU, compile here and now what is not yet compiled. Otherwise another
+                process does, and the model switches when it is ready.
+            bitwise: one width for all forwards of a round, so that the last bits of a row do not
+                depend on how many rows there are; 0 for the least width that fits.
+            note: told what is done, while it is waited for.
+
+        Raises:
+            UnknownName: no such runtime.
+        """
+        from .choosing import choose
+
+        self._awaited = None
+        self._runtime, self.runtime_note, self._awaited = choose(
+            self, name, wait=wait, bitwise=bitwise, note=note
+        )
+
     def new_cache(self, capacity: int) -> SlotCache:
         """Return an empty cache of ``capacity`` slots."""
         return SlotCache(self.config.num_hidden_layers, capacity)
@@ -150,8 +209,7 @@ class LanguageModel:
     def forward(
         self,
         tokens: Tensor,
-        positions: Tensor,
-        slots: Tensor,
+        where: Tensor,
         ancestors: Tensor,
         held: Tensor,
         cache: SlotCache,
@@ -161,18 +219,15 @@ class LanguageModel:
     ) -> Tensor:
         """Run the model once over N tokens and write their keys and values at their slots.
 
-        The model sees W >= N rows, W one of :data:`WIDTHS`; padded rows repeat the first token
-        and write to a slot that nothing reads.
-
         Args:
             tokens: ``[N]`` int64.
-            positions: ``[M]`` int64, what the position encoding gets: of M - N nodes of the same
-                round that earlier forwards have computed, then of these N.
-            slots: ``[M]`` int64, distinct, below ``view``: where they lie.
+            where: ``[2, M]`` int64, positions (what the position encoding gets) and slots (where
+                they lie; distinct, below ``view - 1``): of M - N nodes of the same round that
+                earlier forwards have computed, then of these N.
             ancestors: bool ``[N, M]``, which of the M nodes each row sees, itself included.
             held: int64 ``[capacity]``, the position of the committed token in each slot or -1.
             cache: where keys and values are.
-            view: how many slots to read.
+            view: how many slots to read; rows that only fill a static width write to the last.
             last_only: compute the logits of the last token alone.
 
         Returns:
@@ -181,39 +236,25 @@ class LanguageModel:
         if self.model.config._attn_implementation != attention.NAME:
             with self.attached():
                 return self.forward(
-                    tokens, positions, slots, ancestors, held, cache, view, last_only=last_only
+                    tokens, where, ancestors, held, cache, view, last_only=last_only
                 )
-        count = tokens.shape[0]
-        padding = width_for(count) - count
-        rows, written = positions[-count:], slots[-count:]
-        with torch.inference_mode():
-            if padding:
-                tokens = torch.cat([tokens, tokens[:1].expand(padding)])
-                rows = torch.cat([rows, rows[:1].expand(padding)])
-                written = torch.cat([written, written.new_full((padding,), cache.capacity)])
-            masks = self._masks.build(held, rows, slots, positions, ancestors, view)
-            keep: int | Tensor = 0
-            if last_only:
-                keep = torch.tensor([count - 1], device=tokens.device)
-            out = self.model(
-                input_ids=tokens[None],
-                position_ids=rows[None],
-                attention_mask=masks,
-                past_key_values=cache.at(written, view),
-                use_cache=True,
-                logits_to_keep=keep,
-            )
-        logits: Tensor = out.logits[0]
-        # Outside of inference mode a copy is a tensor like any: processors may write into it.
-        return (logits if last_only else logits[:count]).clone()
+        if self._awaited is not None:
+            self._look()
+        given = Inputs(tokens, where, ancestors, held, cache, view, last_only)
+        return self._runtime.run(given)
 
+    def _look(self) -> None:
+        """Now and then, see whether the other process is done, and switch."""
+        from .choosing import arrived
 
-def width_for(count: int) -> int:
-    """Return the static width that holds ``count`` rows."""
-    for width in WIDTHS:
-        if count <= width:
-            return width
-    raise AssertionError(f"{count} rows in one forward: cut them into chunks first")
+        self._looks += 1
+        if self._looks % LOOK_EVERY == 0 and self._awaited is not None:
+            waiting, self._awaited = self._awaited, None  # forwards of the check do not look
+            found = arrived(self, waiting)
+            if found is None:
+                self._awaited = waiting
+            else:
+                self._runtime, self.runtime_note = found
 
 
 def _output_rows(model: PreTrainedModel, config: Any, name: str) -> int:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from .. import zoo
 from ..errors import InvalidArgument, ModelNotFound, UnknownName, UnsupportedModel
 from .attention import use_slot_attention
+from .choosing import check_runtime
 from .language_model import LanguageModel
 from .precision import PRECISIONS, check_precision, quantized
 from .probe import probe
@@ -64,6 +65,7 @@ def load(
     *,
     dtype: str | torch.dtype = "bfloat16",
     device: str | torch.device | None = None,
+    runtime: str = "eager",
 ) -> LanguageModel:
     """Load a causal language model and its tokenizer, and probe it.
 
@@ -73,12 +75,14 @@ def load(
         dtype: of the weights; ``int8`` and ``int4`` are made from bfloat16, on the CPU or, with
             torchao, on CUDA.
         device: where to run; None is the GPU if there is one, else the CPU.
+        runtime: how to run forwards, see :meth:`LanguageModel.use_runtime`.
 
     Raises:
         ModelNotFound: there is no such folder, or the hub does not give the model.
         UnsupportedModel: the loop would be wrong on it.
-        InvalidArgument: unknown dtype or device.
+        InvalidArgument: unknown dtype, device or runtime.
     """
+    check_runtime(runtime)
     precision = dtype if isinstance(dtype, str) and dtype in PRECISIONS else None
     chosen, place = resolve_dtype("bfloat16" if precision else dtype), resolve_device(device)
     if precision:
@@ -97,7 +101,11 @@ def load(
     cast(Any, model).to(place).eval()
     language_model = wrap(model, _tokenizer(source), name=os.fspath(name))
     use_slot_attention(model)
-    return quantized(language_model, precision) if precision else language_model
+    if precision:
+        language_model = quantized(language_model, precision)
+    language_model.source = os.fspath(name), precision or str(chosen).removeprefix("torch.")
+    language_model.use_runtime(runtime)
+    return language_model
 
 
 def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = "") -> LanguageModel:

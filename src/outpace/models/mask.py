@@ -63,43 +63,40 @@ class MaskBuilder:
         config: the model's text configuration.
         dtype: of the masks: the model's.
         name: how to call the model in a refusal.
+        packed_width: rows up to which grouped queries are packed; None is always.
     """
 
-    def __init__(self, config: PretrainedConfig, dtype: torch.dtype, name: str = "") -> None:
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        dtype: torch.dtype,
+        name: str = "",
+        packed_width: int | None = PACKED_WIDTH,
+    ) -> None:
         self._reaches = _reaches(config, name or "the model")
         heads = config.num_attention_heads
         self._groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
         self._dtype = dtype
+        self._packed_width = packed_width
         self._kept: tuple[Tensor, Tensor] | None = None
 
-    def build(
-        self,
-        held: Tensor,
-        rows: Tensor,
-        slots: Tensor,
-        positions: Tensor,
-        ancestors: Tensor,
-        view: int,
-    ) -> Masks:
+    def build(self, held: Tensor, where: Tensor, ancestors: Tensor) -> Masks:
         """Return the mask, or one per kind of layer.
 
         Args:
-            held: ``[>= view]`` int64, the position of the committed token in each slot, -1 where
-                there is none.
-            rows: ``[W]`` positions of the rows; rows past ``len(ancestors)`` are padding.
-            slots: ``[M]``, where the keys of the round's nodes lie.
-            positions: ``[M]``, theirs.
-            ancestors: bool ``[N, M]``, N <= W, which nodes each row sees, itself included.
-            view: how many slots the forward reads.
+            held: ``[S]`` int64, the position of the committed token in each slot, -1 where there
+                is none.
+            where: ``[2, M]``, positions and slots of the round's nodes, the W rows last.
+            ancestors: bool ``[W, M]``, which nodes each row sees, itself included.
 
         Returns:
-            Additive ``[1, 1, R, view]``, R = W or, for narrow forwards with grouped queries, G·W.
+            Additive ``[1, 1, R, S]``, R = W or, for narrow forwards with grouped queries, G·W.
         """
-        held = held[:view]
-        width, (count, nodes) = rows.shape[0], ancestors.shape
-        if width > count:  # padded rows look like the first one: never a row that sees nothing
-            ancestors = torch.cat([ancestors, ancestors[:1].expand(width - count, nodes)])
+        positions, slots = where[0], where[1]
+        width = ancestors.shape[0]
+        # Not expanded: what Inductor writes by index into rows that share memory is wrong.
         seen = (held >= 0).repeat(width, 1).index_copy(1, slots, ancestors)
+        rows = positions[-width:]
         if isinstance(self._reaches, _Reach):
             return self._additive(seen, self._reaches, held, rows, slots, positions)
         return {
@@ -124,7 +121,8 @@ class MaskBuilder:
             seen = seen & near
         mask = torch.where(seen, *self._values(seen.device))
         width, view = mask.shape
-        if self._groups > 1 and width <= PACKED_WIDTH:
+        packed = self._packed_width is None or width <= self._packed_width
+        if self._groups > 1 and packed:
             # no copy for a width of one
             mask = mask.expand(self._groups, width, view).reshape(-1, view)
         return mask[None, None]

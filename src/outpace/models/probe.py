@@ -4,11 +4,14 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedModel
+from .kv import Shape
 from .language_model import LanguageModel
+from .runtime import EagerRuntime, Inputs, Runtime
 
 _LENGTH = 24
 _FORK = 16  # the prompt's length; two branches of 4 follow, in one forward
 _BRANCH = 4
+_SLOTS = 32
 
 # Allowed deviation, in standard deviations of a row of logits. Wrong positions or masks are off
 # by tenths and more in fp32; low precision rounds differently at different widths.
@@ -23,11 +26,10 @@ def probe(model: LanguageModel) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(model.vocabulary, (_LENGTH,), generator=generator).to(model.device)
-    slots = torch.randperm(32, generator=generator)[:_LENGTH].to(model.device)
+    slots = torch.randperm(_SLOTS - 1, generator=generator)[:_LENGTH].to(model.device)
     try:
         plain = _plain(model, tokens)
-        with model.attached():
-            ours = _tree(model, tokens, slots)
+        ours = _tree(model, tokens, slots)
     except torch.OutOfMemoryError:
         raise  # this says nothing about the model
     except UnsupportedModel as error:
@@ -47,6 +49,34 @@ def probe(model: LanguageModel) -> None:
         )
 
 
+def agreement(model: LanguageModel, runtime: Runtime) -> tuple[float, float]:
+    """Return how far a runtime's logits are from the eager ones, and how far they may be.
+
+    Both in standard deviations of a row of logits; over a prefill and two branches, slots out of
+    order.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(model.vocabulary, (_LENGTH,), generator=generator).to(model.device)
+    slots = torch.randperm(_SLOTS - 1, generator=generator)[:_LENGTH].to(model.device)
+    eager, other = (
+        _tree(model, tokens, slots, one) for one in (EagerRuntime(model.step), runtime)
+    )
+    return _deviation(eager, other), _TOLERANCE.get(model.dtype, 0.3)
+
+
+def layer_shapes(model: LanguageModel) -> list[Shape]:
+    """Return heads and width of every layer's keys and values, by a forward over one token."""
+    cache = model.new_cache(_SLOTS)
+    one = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    held = torch.full((_SLOTS,), -1, device=model.device)
+    where = torch.cat([one, one])
+    with model.attached():
+        EagerRuntime(model.step).run(
+            Inputs(one[0], where, one == 0, held, cache, _SLOTS, last_only=True)
+        )
+    return cache.shapes
+
+
 def _label(model: LanguageModel) -> str:
     return f"{model.name} ({model.config.model_type})"
 
@@ -61,20 +91,30 @@ def _plain(model: LanguageModel, tokens: Tensor) -> Tensor:
     return torch.cat(rows).float()
 
 
-def _tree(model: LanguageModel, tokens: Tensor, slots: Tensor) -> Tensor:
+def _tree(
+    model: LanguageModel, tokens: Tensor, slots: Tensor, runtime: Runtime | None = None
+) -> Tensor:
     """The same logits by a prefill and one forward over both branches, slots out of order."""
     device = model.device
-    cache = model.new_cache(32)
-    held = torch.full((32,), -1, dtype=torch.int64, device=device)
+    cache = model.new_cache(_SLOTS)
+    held = torch.full((_SLOTS,), -1, dtype=torch.int64, device=device)
     positions = torch.arange(_FORK, device=device)
     causal = torch.ones(_FORK, _FORK, dtype=torch.bool, device=device).tril()
-    first = slots[:_FORK]
-    model.forward(tokens[:_FORK], positions, first, causal, held, cache, 32, last_only=True)
-    held[first] = positions
-    depths = torch.arange(_FORK, _FORK + _BRANCH, device=device).repeat(2)
+    first = torch.stack([positions, slots[:_FORK]])
     one = torch.ones(_BRANCH, _BRANCH, dtype=torch.bool, device=device).tril()
-    two = torch.block_diag(one, one).bool()
-    return model.forward(tokens[_FORK:], depths, slots[_FORK:], two, held, cache, 32).float()
+    both = torch.block_diag(one, one).bool()
+    depths = torch.arange(_FORK, _FORK + _BRANCH, device=device).repeat(2)
+    second = torch.stack([depths, slots[_FORK:]])
+
+    def forward(tokens: Tensor, where: Tensor, seen: Tensor, *, last_only: bool) -> Tensor:
+        if runtime is None:
+            return model.forward(tokens, where, seen, held, cache, _SLOTS, last_only=last_only)
+        return runtime.run(Inputs(tokens, where, seen, held, cache, _SLOTS, last_only))
+
+    with model.attached():
+        forward(tokens[:_FORK], first, causal, last_only=True)
+        held[slots[:_FORK]] = positions
+        return forward(tokens[_FORK:], second, both, last_only=False).float()
 
 
 def _deviation(plain: Tensor, ours: Tensor) -> float:

@@ -1,0 +1,225 @@
+"""Compiled forwards for the CPU: made once by Inductor, kept on disk, loaded in an instant.
+
+A package is one forward for every width and number of slots, so its weights are there once. Two
+make up an artefact: one whose matrix products are generated C++, the fastest where few rows share
+the reading of the weights, and one that calls the vendor library, the fastest where many do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import RuntimeUnavailable
+from .kv import Shape, SlotCache
+from .quiet import quiet
+from .runtime import Inputs, Runtime, rows_kept
+from .step import Step
+
+NARROW, WIDE = "narrow", "wide"
+_BACKENDS = {NARROW: "CPP", WIDE: "ATEN"}
+_TIMED = (1, 2, 3, 4, 5, 6, 8, 12, 16)
+_EXAMPLE_WIDTH, _EXAMPLE_SLOTS = 6, 256
+
+
+class PackagedRuntime(Runtime):
+    """Runs compiled forwards of one model on the CPU, at any width, without padding.
+
+    Args:
+        folder: of an artefact that :func:`compile_packages` has made.
+        shapes: of each layer, heads and width of keys and of values.
+        dtype: of keys and values.
+
+    Raises:
+        RuntimeUnavailable: the artefact cannot be loaded.
+    """
+
+    name = "compile"
+
+    def __init__(
+        self,
+        folder: Path,
+        shapes: Sequence[Shape],
+        dtype: torch.dtype,
+    ) -> None:
+        try:
+            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            self._last_narrow = int(about["last_narrow"])
+            runner = torch._C._aoti.AOTIModelContainerRunnerCpu
+            self._narrow, self._wide = (
+                runner(str(folder / f"{part}.so"), 1).run for part in (NARROW, WIDE)
+            )
+        except Exception as error:  # of the system's loader as well
+            raise RuntimeUnavailable(
+                f"the compiled model in {folder} cannot be loaded: run outpace cache clear"
+            ) from error
+        self._shapes = list(shapes)
+        self._like = torch.empty(0, dtype=dtype)
+        self._cpu = torch.device("cpu")
+
+    def run(self, given: Inputs) -> Tensor:
+        """See the base class."""
+        cache = given.cache
+        if not cache.allocated:
+            cache.allocate(self._shapes, self._like)
+        count = given.tokens.shape[0]
+        keep = rows_kept(count, given.last_only, self._cpu)
+        keys, values = cache.seen(given.view)
+        run = self._narrow if count <= self._last_narrow else self._wide
+        held = given.held[: given.view]
+        logits: Tensor = run(
+            [given.tokens, given.where, given.ancestors, keep, held, *keys, *values]
+        )[0]
+        return logits
+
+
+def compile_packages(
+    step: Step,
+    shapes: Sequence[Shape],
+    dtype: torch.dtype,
+    vocabulary: int,
+    folder: Path,
+    note: Callable[[str], None] = lambda what: None,
+) -> None:
+    """Compile both packages of a model into a folder, which is there whole or not at all.
+
+    Takes half a minute to some minutes a package, nearly all of it in the C++ compiler.
+
+    Args:
+        step: the model, with masks that pack grouped queries at every width.
+        shapes: of each layer, heads and width of keys and of values.
+        dtype: of keys and values.
+        vocabulary: rows of its embedding.
+        folder: where to.
+        note: told what is done now.
+
+    Raises:
+        RuntimeUnavailable: no C++ compiler, or the model cannot be exported or compiled.
+    """
+    need_compiler()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+        made = Path(place) / "made"
+        made.mkdir()
+        given = _example(shapes, dtype, vocabulary, _EXAMPLE_WIDTH, _EXAMPLE_SLOTS)
+        try:
+            with torch.no_grad(), quiet(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                note("exporting")
+                program = _export(step, given)
+                for part, backend in _BACKENDS.items():
+                    note(f"compiling for {part} forwards")
+                    _package(program, backend, made / f"{part}.so", Path(place))
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RuntimeUnavailable(f"the model cannot be compiled ({reason[:200]})") from error
+        note("timing")
+        about = {"last_narrow": 0}
+        (made / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        about = {"last_narrow": _crossing(made, shapes, dtype, vocabulary)}
+        (made / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
+
+
+def need_compiler() -> None:
+    """Raise RuntimeUnavailable where there is no C++ compiler."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        compiler = get_cpp_compiler()
+    except InvalidCxxCompiler:
+        compiler = None
+    if compiler is None or shutil.which(compiler) is None:
+        raise RuntimeUnavailable("there is no C++ compiler here: install g++ to have it compiled")
+
+
+def _example(
+    shapes: Sequence[Shape],
+    dtype: torch.dtype,
+    vocabulary: int,
+    width: int,
+    slots: int,
+) -> tuple[Any, ...]:
+    """Return what :meth:`Step.forward` takes, for a chain after some tokens."""
+    before = slots // 2
+    order = torch.arange(before, before + width)
+    held = torch.full((slots,), -1)
+    held[:before] = torch.arange(before)
+    keys, values = (
+        [torch.zeros(slots, *layer[which], dtype=dtype) for layer in shapes] for which in (0, 1)
+    )
+    tokens = torch.arange(1, width + 1) % vocabulary
+    seen = torch.ones(width, width, dtype=torch.bool).tril_()
+    return tokens, torch.stack([order, order]), seen, torch.arange(width), held, keys, values
+
+
+def _export(step: Step, given: tuple[Any, ...]) -> Any:
+    """Export a forward whose width, nodes, kept rows and slots are all free."""
+    free = torch.export.Dim.DYNAMIC
+    each = [{0: free} for _ in given[5]]
+    shapes = ({0: free}, {1: free}, {0: free, 1: free}, {0: free}, {0: free}, each, each)
+    return torch.export.export(step, given, dynamic_shapes=shapes, strict=False)
+
+
+def _package(program: Any, backend: str, to: Path, place: Path) -> None:
+    """Compile an exported forward with one backend for its matrix products."""
+    made = torch._inductor.aoti_compile_and_package(
+        program,
+        package_path=str(place / f"{to.stem}.pt2"),
+        inductor_configs={
+            "freezing": True,
+            "cpp_wrapper": True,
+            "max_autotune": True,
+            "max_autotune_gemm_backends": backend,
+        },
+    )
+    with zipfile.ZipFile(made) as package:
+        name = next(name for name in package.namelist() if name.endswith(".so"))
+        with package.open(name) as source, to.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    os.remove(made)
+
+
+def _crossing(
+    folder: Path,
+    shapes: Sequence[Shape],
+    dtype: torch.dtype,
+    vocabulary: int,
+) -> int:
+    """Return the widest forward at which the narrow package is the faster one, by timing both."""
+    runtime = PackagedRuntime(folder, shapes, dtype)
+    last = 0
+    for width in _TIMED:
+        tokens, where, seen, _, held, keys, values = _example(
+            shapes, dtype, vocabulary, width, _EXAMPLE_SLOTS
+        )
+        cache = SlotCache.over(keys, values, where[1])
+        given = Inputs(tokens, where, seen, held, cache, _EXAMPLE_SLOTS)
+        least = {}
+        for part, edge in ((NARROW, width), (WIDE, 0)):
+            runtime._last_narrow = edge
+            least[part] = min(_seconds(runtime, given) for _ in range(20))
+        if least[WIDE] < least[NARROW]:
+            break
+        last = width
+    return last
+
+
+def _seconds(runtime: Runtime, given: Inputs) -> float:
+    began = time.perf_counter()
+    runtime.run(given)
+    return time.perf_counter() - began

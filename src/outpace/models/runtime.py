@@ -1,0 +1,124 @@
+"""How a forward is run: eagerly, from captured graphs, or compiled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .kv import SlotCache
+from .step import Step
+
+WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
+"""Static widths of a forward: rows are padded up to one of them."""
+
+RUNTIMES = ("auto", "eager", "graph", "compile")
+"""Names a runtime can be asked for by."""
+
+
+@dataclass(slots=True)
+class Inputs:
+    """What one forward is given.
+
+    Attributes:
+        tokens: ``[N]`` int64.
+        where: ``[2, M]`` int64, positions and slots of M >= N nodes, these N the last.
+        ancestors: bool ``[N, M]``.
+        held: ``[>= view]`` int64, the position of the committed token in each slot or -1.
+        cache: the keys and values.
+        view: how many slots are read; the last of them is nobody's where rows are padded.
+        last_only: whether the logits of the last row alone are wanted.
+    """
+
+    tokens: Tensor
+    where: Tensor
+    ancestors: Tensor
+    held: Tensor
+    cache: SlotCache
+    view: int
+    last_only: bool = False
+
+    def padded(self, width: int) -> Inputs:
+        """Return the same with rows up to ``width``: like the first row, and read by nobody."""
+        count = self.tokens.shape[0]
+        more = width - count
+        if not more:
+            return self
+        row = self.where[:, -count : self.where.shape[1] - count + 1]
+        spare = torch.stack([row[0], torch.full_like(row[1], self.view - 1)])
+        ancestors = torch.cat([self.ancestors, self.ancestors[:1].expand(more, -1)])
+        return Inputs(
+            torch.cat([self.tokens, self.tokens[:1].expand(more)]),
+            torch.cat([self.where, spare.expand(2, more)], dim=1),
+            torch.nn.functional.pad(ancestors, (0, more)),
+            self.held,
+            self.cache,
+            self.view,
+            self.last_only,
+        )
+
+
+class Runtime(ABC):
+    """Runs forwards of one model.
+
+    Attributes:
+        name: ``eager``, ``graph`` or ``compile``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def run(self, given: Inputs) -> Tensor:
+        """Run one forward; return logits ``[N, V]`` or ``[1, V]``, the caller's to keep."""
+
+
+class EagerRuntime(Runtime):
+    """The stock model itself, at static widths.
+
+    Args:
+        step: the model.
+        bitwise: one width for all forwards that fit it, so that a row's last bits do not depend
+            on how many others there are; 0 for the least width that fits.
+    """
+
+    name = "eager"
+
+    def __init__(self, step: Step, bitwise: int = 0) -> None:
+        self._step = step
+        self._bitwise = bitwise
+
+    def run(self, given: Inputs) -> Tensor:
+        """See the base class."""
+        count = given.tokens.shape[0]
+        given = given.padded(width_for(max(count, self._bitwise)))
+        width = given.tokens.shape[0]
+        with torch.inference_mode():
+            keep = torch.tensor([count - 1]).to(given.tokens.device) if given.last_only else 0
+            logits = self._step.run(
+                given.tokens,
+                given.where,
+                given.ancestors,
+                keep,
+                given.held[: given.view],
+                given.cache.at(given.where[1, -width:], given.view),
+            )
+        # Outside of inference mode a copy is a tensor like any: processors may write into it.
+        return (logits if given.last_only else logits[:count]).clone()
+
+
+@lru_cache(maxsize=256)
+def rows_kept(count: int, last_only: bool, device: torch.device) -> Tensor:
+    """Return the numbers of the rows whose logits are wanted."""
+    first = count - 1 if last_only else 0
+    return torch.arange(first, count, device=device)
+
+
+def width_for(count: int) -> int:
+    """Return the static width that holds ``count`` rows."""
+    for width in WIDTHS:
+        if count <= width:
+            return width
+    raise AssertionError(f"{count} rows in one forward: cut them into chunks first")

@@ -1,0 +1,75 @@
+"""One forward of a stock model as a function of tensors alone: what is run, captured, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .kv import SlotCache
+from .mask import MaskBuilder
+
+
+class Step(nn.Module):
+    """A stock model and its masks.
+
+    Args:
+        model: the stock model, attending by slot.
+        masks: its mask builder.
+    """
+
+    def __init__(self, model: PreTrainedModel, masks: MaskBuilder) -> None:
+        super().__init__()
+        self.model = model
+        self.masks = masks
+
+    def forward(
+        self,
+        tokens: Tensor,
+        where: Tensor,
+        ancestors: Tensor,
+        keep: Tensor,
+        held: Tensor,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+    ) -> Tensor:
+        """Run the model once over W tokens, and write their keys and values.
+
+        Args:
+            tokens: ``[W]`` int64.
+            where: ``[2, M]`` int64, positions and slots of the M >= W nodes of the round, these
+                W the last.
+            ancestors: bool ``[W, M]``, which of the nodes each row sees.
+            keep: ``[R]`` int64, the rows whose logits are wanted.
+            held: ``[S]`` int64, the position of the committed token in each slot or -1.
+            keys: of each layer, ``[S, H_kv, D]``.
+            values: likewise.
+
+        Returns:
+            Logits ``[R, V]``.
+        """
+        cache = SlotCache.over(keys, values, where[1, -tokens.shape[0] :])
+        return self.run(tokens, where, ancestors, keep, held, cache)
+
+    def run(
+        self,
+        tokens: Tensor,
+        where: Tensor,
+        ancestors: Tensor,
+        keep: Tensor | int,
+        held: Tensor,
+        cache: SlotCache,
+    ) -> Tensor:
+        """The same over a cache that is aimed already; ``keep`` 0 keeps all rows."""
+        rows = where[0, -tokens.shape[0] :]
+        out = self.model(
+            input_ids=tokens[None],
+            position_ids=rows[None],
+            attention_mask=self.masks.build(held, where, ancestors),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        logits: Tensor = out.logits[0]
+        return logits
