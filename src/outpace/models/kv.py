@@ -57,9 +57,7 @@ class _SlotLayer(CacheLayerMixin):
         if self.keys is None or self.values is None:
             return
         kept = self.keys.shape[0]
-        keys, values = (
-            old.new_zeros(capacity, *old.shape[1:]) for old in (self.keys, self.values)
-        )
+        keys, values = (old.new_zeros(capacity, *old.shape[1:]) for old in (self.keys, self.values))
         keys[:kept], values[:kept] = self.keys, self.values
         self.hold(keys, values)
 

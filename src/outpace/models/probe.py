@@ -58,9 +58,7 @@ def agreement(model: LanguageModel, runtime: Runtime) -> tuple[float, float]:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(model.vocabulary, (_LENGTH,), generator=generator).to(model.device)
     slots = torch.randperm(_SLOTS - 1, generator=generator)[:_LENGTH].to(model.device)
-    eager, other = (
-        _tree(model, tokens, slots, one) for one in (EagerRuntime(model.step), runtime)
-    )
+    eager, other = (_tree(model, tokens, slots, one) for one in (EagerRuntime(model.step), runtime))
     return _deviation(eager, other), _TOLERANCE.get(model.dtype, 0.3)
 
 
