@@ -55,14 +55,14 @@ class HuggingFace(Method):
         torch.manual_seed(writing.seed_for(prompt))
         first = _First()
         with ExitStack() as stack:
-            watched = [stack.enter_context(_Watch.on(m.model)) for m in self._models()]
+            watched = self._watches(stack)
             began = time.perf_counter()
             ids = self._ids(prompt)
             out = self._generate(ids, self._config(writing), first)
             tokens = out[0, ids.shape[1] :].tolist()
             tokenizer.decode(tokens, skip_special_tokens=True)
             seconds = time.perf_counter() - began
-        widths = watched[0].widths
+        widths = watched[0].over(ids.shape[1])
         prefills = int(widths[0] == ids.shape[1])  # or it verifies the first draft tokens too
         return Sample(
             tokens[: writing.max_new_tokens],  # some versions accept past the end
@@ -73,7 +73,7 @@ class HuggingFace(Method):
             emitted=len(tokens) - prefills,
             drafted=sum(widths) - ids.shape[1] - (len(widths) - 1),
             accepted=len(tokens) - len(widths),  # every forward adds one of its own
-            kv_bytes=sum(watch.kv_bytes for watch in watched),
+            kv_bytes=self._kv_bytes(watched),
             drafter_forwards=len(watched[1].widths) if len(watched) > 1 else None,
         )
 
@@ -109,6 +109,13 @@ class HuggingFace(Method):
 
     def _models(self) -> tuple[LanguageModel, ...]:
         return (self.target,)
+
+    def _watches(self, stack: ExitStack) -> list["Watch"]:
+        """Return what counts the forwards of each model, until the stack is closed."""
+        return [stack.enter_context(Watch.on(one.model)) for one in self._models()]
+
+    def _kv_bytes(self, watched: list["Watch"]) -> int:
+        return sum(kv_bytes(watch.cache) for watch in watched)
 
     def _config(
         self, writing: Writing, more: Mapping[str, Any] = MappingProxyType({})
@@ -272,16 +279,17 @@ class _First(BaseStreamer):
         pass
 
 
-class _Watch:
+class Watch:
     """Counts the forwards of a model, their widths, and what their cache holds."""
 
     def __init__(self) -> None:
         self.widths: list[int] = []
-        self._cache: Any = None
+        self.cache: Any = None
 
     @classmethod
     @contextmanager
-    def on(cls, model: nn.Module) -> Iterator["_Watch"]:
+    def on(cls, model: nn.Module) -> Iterator["Watch"]:
+        """Watch a model as long as the context lasts."""
         watch = cls()
         hook = model.register_forward_hook(watch._note, with_kwargs=True)
         try:
@@ -291,11 +299,16 @@ class _Watch:
 
     def _note(self, _model: nn.Module, _args: Any, kwargs: dict[str, Any], out: Any) -> None:
         self.widths.append(int(kwargs["input_ids"].shape[1]))
-        self._cache = out.past_key_values
+        self.cache = out.past_key_values
 
-    @property
-    def kv_bytes(self) -> int:
-        if self._cache is None:  # a text too short to draft for
-            return 0
-        tensors = [t for layer in self._cache.layers for t in (layer.keys, layer.values)]
-        return sum(t.untyped_storage().nbytes() for t in tensors)
+    def over(self, prompt: int) -> list[int]:
+        """Return the widths of all forwards of a text whose prompt has so many tokens."""
+        return self.widths
+
+
+def kv_bytes(cache: Any) -> int:
+    """Return the bytes of keys and values a cache of transformers holds; None is no cache."""
+    if cache is None:  # a text too short to draft for
+        return 0
+    tensors = [t for layer in cache.layers for t in (layer.keys, layer.values)]
+    return sum(t.untyped_storage().nbytes() for t in tensors)

@@ -151,6 +151,10 @@ class Method(ABC):
         """Say why its text differs, where the scores at one position do not tell; else None."""
         return None
 
+    def prepare(self, prompts: list[BenchPrompt], writing: Writing) -> Iterator[str]:
+        """Build what must be there before the first text; yield a word for every step done."""
+        return iter(())
+
     def tune(self, prompts: list[BenchPrompt], writing: Writing) -> Iterator[str]:
         """Search for the best settings; yield a word for every step done."""
         return iter(())

@@ -12,7 +12,7 @@ from . import beam
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
 from .methods import Loop, Method, Models, names_a_model, tree_of, with_length
 
-BASELINES = ("hf", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
+BASELINES = ("hf", "hf-compiled", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
 ALIASES = {"plain": "none", "draft": "model"}
 """Drafters by the names of their methods here."""
 
@@ -55,7 +55,7 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
         elif not (tree or method in method_names() or _with_model(method)):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
-        alone = {"hf", "hf-assisted-tuned", "plain", *beam.NAMES}
+        alone = {"hf", "hf-compiled", "hf-assisted-tuned", "plain", *beam.NAMES}
         if length is not None and (tree or method in alone or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
         if temperature and method in beam.NAMES:
@@ -97,6 +97,10 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
         return Loop(name, models, length)
     if method == "hf":
         return HuggingFace(name, models)
+    if method == "hf-compiled":
+        from .compiled import Compiled  # torch's compiler takes a second to import
+
+        return Compiled(name, models)
     if method == "hf-assisted-tuned":
         return TunedAssisted(name, models)
     if not isinstance(length, int):

@@ -119,6 +119,8 @@ class Bench:
         longest = max(self.prompts, key=lambda prompt: len(prompt.text))
         device = self.models.target.device
         for method in self.methods:
+            for step in method.prepare(list(self.prompts), self.writing):
+                notify(f"preparing: {method.name}: {step}", more=1)
             for number in range(self.warmup):
                 with method.ready():
                     method.write(self.prompts[number % len(self.prompts)], self.writing)

@@ -36,10 +36,10 @@ def bench(
         list[str] | None,
         a_text(
             "NAMES",
-            "Separated by commas: hf, hf-assisted, hf-assisted-tuned, hf-prompt-lookup, hf-beam, "
-            "beam, plain, draft, tree, prompt-lookup, ngram …; NAME@K drafts K tokens in this "
-            "method alone, tree:SHAPE trees of this shape, NAME(KEY=VALUE, ...) gives a drafter "
-            "settings, as in early-exit(layers=2)@3. "
+            "Separated by commas: hf, hf-compiled, hf-assisted, hf-assisted-tuned, "
+            "hf-prompt-lookup, hf-beam, beam, plain, draft, tree, prompt-lookup, ngram …; NAME@K "
+            "drafts K tokens in this method alone, tree:SHAPE trees of this shape, "
+            "NAME(KEY=VALUE, ...) gives a drafter settings, as in early-exit(layers=2)@3. "
             f"Default: {','.join(DEFAULT_METHODS)}, as far as there is a draft model.",
         ),
     ] = None,

@@ -1,0 +1,172 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch._inductor.config as inductor
+
+from outpace.bench import Bench, BenchPrompt, Models, Writing, compiled
+from outpace.bench.compiled import Compiled
+from outpace.bench.plan import check_methods, make_method
+from outpace.errors import InvalidArgument, UnsupportedModel
+from outpace.models.tiny import tiny_model
+
+WRITING = Writing(max_new_tokens=12)
+Forward = Callable[..., Any]
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Have torch.compile do nothing but note what it was asked for."""
+    asked: list[dict[str, Any]] = []
+
+    def leave(forward: Forward, **settings: Any) -> Forward:
+        asked.append(settings)
+        return forward
+
+    monkeypatch.setattr(torch, "compile", leave)
+    return asked
+
+
+def written(method: Any, prompt: BenchPrompt) -> Any:
+    with method.ready():
+        return method.write(prompt, WRITING)
+
+
+def test_texts_are_those_of_generate(
+    models: Models, prompts: list[BenchPrompt], uncompiled: list[dict[str, Any]]
+) -> None:
+    ours, theirs = (make_method(name, models, 5) for name in ("hf-compiled", "hf"))
+    steps = list(ours.prepare(prompts, WRITING))
+    assert len(steps) == 1
+    assert steps[0].startswith("compiled in")
+    for prompt in prompts:
+        sample, other = written(ours, prompt), written(theirs, prompt)
+        assert sample.tokens == other.tokens
+        assert (sample.forwards, sample.emitted) == (other.forwards, other.emitted) == (11, 11)
+        assert (sample.drafted, sample.accepted) == (0, 0)
+        with ours.ready():
+            tokens, rows = ours.rows(prompt, WRITING)
+        assert [int(row.argmax()) for row in rows] == tokens == other.tokens
+    assert len(uncompiled) == 1
+    assert uncompiled[0]["fullgraph"]
+    assert uncompiled[0]["dynamic"] is False
+    assert uncompiled[0]["options"] == compiled.CPU_OPTIONS
+
+
+def test_one_cache_holds_every_text(
+    models: Models, prompts: list[BenchPrompt], uncompiled: list[dict[str, Any]]
+) -> None:
+    method = Compiled("hf-compiled", models)
+    list(method.prepare(prompts, WRITING))
+    longest = max(len(prompt.text) for prompt in prompts) + WRITING.max_new_tokens
+    assert longest <= method.settings["slots"] < longest + compiled.ROUNDED
+    samples = [written(method, prompt) for prompt in prompts]
+    caches = {sample.kv_bytes for sample in samples}
+    # 2 layers, keys and values, 2 heads of 8 numbers, 4 bytes
+    assert caches == {2 * 2 * 2 * 8 * 4 * method.settings["slots"]}
+
+    shortest = min(prompts, key=lambda prompt: len(prompt.text))
+    unprepared = Compiled("hf-compiled", models)
+    written(unprepared, shortest)
+    small = unprepared.settings["slots"]
+    assert small < method.settings["slots"]
+    longer = BenchPrompt("own", "long", shortest.text * 3)
+    assert (
+        written(unprepared, longer).tokens == written(make_method("hf", models, 5), longer).tokens
+    )
+    assert unprepared.settings["slots"] > small
+
+
+def test_weights_are_frozen_while_it_runs_alone(
+    models: Models, prompts: list[BenchPrompt], uncompiled: list[dict[str, Any]]
+) -> None:
+    method = Compiled("hf-compiled", models)
+    model = models.target.model
+    assert not inductor.freezing
+    with method.ready():
+        assert inductor.freezing
+        assert "_compiled_call" in model.__dict__
+        with method.ready():  # what was there before is there again
+            pass
+        assert "_compiled_call" in model.__dict__
+    assert not inductor.freezing
+    assert "_compiled_call" not in model.__dict__
+    assert "_last_compile_config" not in model.__dict__
+
+
+def test_it_is_prepared_before_the_warm_up(
+    models: Models, prompts: list[BenchPrompt], uncompiled: list[dict[str, Any]]
+) -> None:
+    methods = [make_method(name, models, 5) for name in ("hf", "hf-compiled")]
+    bench = Bench(models, methods, prompts, WRITING)
+    noted: list[str] = []
+    total = bench.steps
+
+    def notify(what: str, *, more: int = 0) -> None:
+        nonlocal total
+        total += more
+        noted.append(what)
+
+    done = bench.run(notify)
+    assert len(noted) == total
+    assert noted[2].startswith("preparing: hf-compiled: compiled in")
+    assert noted[3] == "warm-up: hf-compiled"
+    assert done.differences["hf-compiled"] == []
+
+
+def test_no_compiler(models: Models) -> None:
+    refused = pytest.raises(
+        InvalidArgument, match="needs a C\\+\\+ compiler on a CPU and finds none"
+    )
+    with inductor.patch({"cpp.cxx": ("no-such-compiler",)}), refused:
+        make_method("hf-compiled", models, 5)
+
+
+def test_names_and_lengths() -> None:
+    assert check_methods(["hf-compiled"]) == ["hf", "hf-compiled"]
+    with pytest.raises(InvalidArgument, match="takes no draft length"):
+        check_methods(["hf-compiled@3"])
+    with pytest.raises(InvalidArgument, match="takes no settings"):
+        check_methods(["hf-compiled(mode=3)"])
+
+
+def test_a_model_the_compiler_does_not_take(
+    models: Models, prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch._dynamo.exc.Unsupported("graph break\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: fail)
+    method = make_method("hf-compiled", models, 5)
+    with pytest.raises(UnsupportedModel, match="cannot be compiled \\(graph break\\): leave"):
+        list(method.prepare(prompts, WRITING))
+    assert "_compiled_call" not in models.target.model.__dict__
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_really_compiled(prompts: list[BenchPrompt], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One graph for all texts, other methods in between; a cache of another size needs another."""
+    try:
+        compiled._check_compiler("hf-compiled")
+    except InvalidArgument:
+        pytest.skip("no C++ compiler")
+    # choosing among matrix products takes most of the time, and there is nothing to choose here
+    options = {"freezing": True, "cpp_wrapper": True}
+    monkeypatch.setattr(compiled, "CPU_OPTIONS", options)
+    models = Models(tiny_model(layers=1), None)
+    method, hf, plain = (make_method(name, models, 5) for name in ("hf-compiled", "hf", "plain"))
+    list(method.prepare(prompts, WRITING))
+    for prompt in prompts:
+        tokens = written(method, prompt).tokens
+        assert tokens == written(hf, prompt).tokens == written(plain, prompt).tokens
+    assert method.settings["graphs"] == 1
+    written(method, BenchPrompt("own", "long", prompts[0].text * 2))
+    assert method.settings["graphs"] == 2
