@@ -139,6 +139,7 @@ def make_drafter(
     *,
     dtype: str | torch.dtype = "bfloat16",
     device: str | torch.device | None = None,
+    runtime: str = "eager",
 ) -> Drafter:
     """Return a drafter from a registered name, a model folder or a hub name.
 
@@ -158,7 +159,7 @@ def make_drafter(
     text = os.fspath(name)
     kind, model_name = with_its_model(text) or ("", text)
     try:
-        model = load(model_name, dtype=dtype, device=device)
+        model = load(model_name, dtype=dtype, device=device, runtime=runtime)
     except ModelNotFound as error:
         if os.sep in model_name or os.path.exists(model_name):
             raise

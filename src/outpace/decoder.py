@@ -31,6 +31,7 @@ from .lengths import LengthController
 from .lengths.fixed import FixedLength
 from .lengths.gate import GateLength
 from .models import LanguageModel, load
+from .models.choosing import check_runtime
 from .output import Output
 from .request import Prompt, Request, Settings, prepare
 from .stopping import Ends
@@ -90,6 +91,7 @@ class Decoder:
         draft_length: int | str | LengthController | None = None,
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
+        runtime: str | None = None,
         verifier: str | Verifier = "coupled",
         clock: Clock | None = None,
     ) -> Decoder:
@@ -113,12 +115,16 @@ class Decoder:
                 loaded already.
             device: where both run; None is the GPU if there is one, else the CPU, or where a
                 target that is loaded already runs.
+            runtime: how forwards of the models that are loaded here are run: ``eager``,
+                ``graph``, ``compile`` or ``auto``, see :meth:`LanguageModel.use_runtime`; None is
+                ``auto``.
             verifier: ``coupled``, ``rejection``, ``sequoia``, ``block``, or a Verifier.
             clock: read at the seams of a round.
 
         Raises:
             OutpaceError: a name, value or model that cannot be used; the message says which.
         """
+        runtime = check_runtime("auto" if runtime is None else runtime)
         lengths = None if draft_length is None else make_lengths(draft_length)
         chosen = make_verifier(verifier)
         shape = make_shape(tree, draft_length)
@@ -142,9 +148,9 @@ class Decoder:
             dtype, device = dtype or target.dtype, device or target.device
         else:
             dtype = dtype or "bfloat16"
-            target = load(target, dtype=dtype, device=device)
+            target = load(target, dtype=dtype, device=device, runtime=runtime)
         if not isinstance(drafter, Drafter):
-            drafter = make_drafter(drafter, shape, dtype=dtype, device=device)
+            drafter = make_drafter(drafter, shape, dtype=dtype, device=device, runtime=runtime)
         return cls(target, drafter, verifier=chosen, lengths=lengths, clock=clock)
 
     @property

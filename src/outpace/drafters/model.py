@@ -55,16 +55,22 @@ class ModelDrafter(SessionDrafter):
             return TokenTree.chain(root, device=self.model.device)
         pick = drawing.pick(depth, self.model.vocabulary, self.model.device)
         fresh = self._roll_back(context)
-        if pick is not None and len(fresh) <= CHUNKS[-1]:
+        at_once = budget.confidence is None and len(fresh) <= CHUNKS[-1]
+        if pick is not None and at_once:
             drafted = self._session.draft(fresh, depth, pick)
             self._proposed = TokenTree.chain(root, drafted, draw=drawing.kind)
             return self._proposed
-        return self._step_by_step(context, fresh, depth, drawing)
+        return self._step_by_step(context, fresh, depth, budget.confidence, drawing)
 
     def _step_by_step(
-        self, context: Context, fresh: list[int], depth: int, drawing: Drawing
+        self,
+        context: Context,
+        fresh: list[int],
+        depth: int,
+        confidence: float | None,
+        drawing: Drawing,
     ) -> TokenTree:
-        """Draft where a choice needs the tokens before it, or its law is wanted."""
+        """Draft where a choice needs the tokens before it, its law is wanted, or the end is open."""
         logits = self._session.extend(fresh)
         drafted: list[Tensor] = []
         laws: list[Tensor] = []
@@ -74,7 +80,7 @@ class ModelDrafter(SessionDrafter):
             if law is not None:
                 laws.append(law)
             if len(drafted) == depth or (
-                budget.confidence is not None and _unsure(logits, token, budget.confidence)
+                confidence is not None and _unsure(logits, token, confidence)
             ):
                 break
             logits = self._session.append([token])

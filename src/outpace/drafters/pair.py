@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import torch
-
-from ..cache.costs import WIDTHS_TIMED, forward_costs
 from ..folders import cache_folder
 from ..models import LanguageModel
 from ..types import Round
+from .staircase import staircase
 
 RANKS = 7
 """How many children of a node are told apart."""
@@ -50,64 +47,53 @@ class Ranks:
 
 
 class Pair:
-    """Measurements of one pair of models on one machine, in one file.
+    """What is known of a pair of models: their costs here, and acceptance, kept in one file.
 
     Args:
         target: the model whose text is written.
         drafter: the model that drafts.
 
     Attributes:
-        verifying: seconds of a forward of the target, by static width.
-        drafting: the same of the drafter.
         ranks: acceptance by rank, for each way of drawing children.
         path: the file.
     """
 
     def __init__(self, target: LanguageModel, drafter: LanguageModel) -> None:
-        key = f"{target.fingerprint}{drafter.fingerprint}{machine(target.device)}"
+        self._target, self._drafter = target, drafter
+        key = f"{target.fingerprint}{drafter.fingerprint}"
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         self.path = cache_folder() / "pairs" / f"{name}.json"
         self.ranks: dict[str, Ranks] = {}
-        kept = self._read()
-        if kept is None:
-            self.verifying, self.drafting = forward_costs(target), forward_costs(drafter)
-            self.save()
-        else:
-            self.verifying, self.drafting = kept
+        self._read()
+
+    @property
+    def verifying(self) -> dict[int, float]:
+        """Seconds of a forward of the target, by width, as it is run now."""
+        return staircase(self._target)
+
+    @property
+    def drafting(self) -> dict[int, float]:
+        """The same of the drafter."""
+        return staircase(self._drafter)
 
     def save(self) -> None:
-        """Write the file; where that cannot be done, the next run measures again."""
-        record = {
-            "verifying": self.verifying,
-            "drafting": self.drafting,
-            "ranks": {draw: [one.tries, one.hits] for draw, one in self.ranks.items()},
-        }
+        """Write the file; where that cannot be done, the next run learns again."""
+        record = {draw: [one.tries, one.hits] for draw, one in self.ranks.items()}
         new = self.path.with_suffix(f".{os.getpid()}.new")
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(json.dumps(record), encoding="utf-8")
+            new.write_text(json.dumps({"ranks": record}), encoding="utf-8")
             new.replace(self.path)
 
-    def _read(self) -> tuple[dict[int, float], dict[int, float]] | None:
-        """Return the costs of an earlier run, its ranks taken over; None for no such file."""
+    def _read(self) -> None:
+        """Take over the ranks of earlier runs."""
         try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
-            costs = [
-                {int(width): float(seconds) for width, seconds in record[name].items()}
-                for name in ("verifying", "drafting")
-            ]
-            if not all(set(WIDTHS_TIMED) <= set(one) for one in costs):
-                return None
-            for draw, (tries, hits) in record["ranks"].items():
-                if not len(tries) == len(hits) == RANKS:
-                    return None
-                self.ranks[draw] = Ranks([int(n) for n in tries], [int(n) for n in hits])
+            record = json.loads(self.path.read_text(encoding="utf-8"))["ranks"]
+            found = {
+                str(draw): Ranks([int(n) for n in tries], [int(n) for n in hits])
+                for draw, (tries, hits) in record.items()
+            }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        return costs[0], costs[1]
-
-
-def machine(device: torch.device) -> str:
-    """Return what a time measured here depends on, models aside."""
-    what = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.node()
-    return f"{device.type} {what}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+            return
+        if all(len(one.tries) == len(one.hits) == RANKS for one in found.values()):
+            self.ranks = found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidArgument
-from ..models.runtime import width_for
+from ..lengths.costs import Costs
 from ..types import Draw, Round
 from .pair import RANKS, Pair, Ranks
 from .shape import Shape
@@ -96,8 +96,8 @@ def best_tree(
 
     Args:
         shares: how often the child of each rank is the one that stands.
-        verifying: seconds of a forward of the target by static width. Between two widths lies a
-            step, so only trees that fill a width are looked at.
+        verifying: seconds of a forward of the target by width. Between two widths lies a step, so
+            only trees that fill a width are looked at.
         drafting: the same of the drafter, one forward a level.
         nodes: draft tokens at most.
         depth: levels at most.
@@ -112,8 +112,8 @@ def best_tree(
     trees = [tree for tree in made if len(tree) > 1] or [((1,), ())]
 
     def speed(tree: Template) -> float:
-        seconds = verifying[width_for(len(tree))] + sum(
-            drafting[width_for(width)] for width in _widths(tree)
+        seconds = Costs(verifying).verify(len(tree)) + sum(
+            Costs(drafting).verify(width) for width in _widths(tree)
         )
         return (1 + expected(tree, shares)) / seconds
 

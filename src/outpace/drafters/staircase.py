@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..cache.costs import WIDTHS_TIMED, forward_costs
+import torch
+
+from ..cache.costs import forward_costs
 from ..folders import cache_folder
 from ..lengths.costs import Costs
 from ..models import LanguageModel
-from .pair import machine
 
 ROUNDS, SECONDS = 4, 0.4
 """What a quick look takes: what it gets wrong, rounds that are run correct."""
@@ -25,15 +27,20 @@ def staircase(model: LanguageModel) -> dict[int, float]:
 
     Measured where no earlier run did; a file a model, precision, runtime and machine.
     """
-    runtime = getattr(model, "runtime_name", "eager")
-    key = f"{model.fingerprint}{runtime}{machine(model.device)}"
+    key = f"{model.fingerprint}{model.runtime_name}{machine(model.device)}"
     path = cache_folder() / "costs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-    found = _known.get(path) or _read(path)
+    found = _known.get(path) or _read(path, model.widths)
     if found is None:
         found = forward_costs(model, rounds=ROUNDS, seconds=SECONDS)
         _write(path, found)
     _known[path] = found
     return found
+
+
+def machine(device: torch.device) -> str:
+    """Return what a time measured here depends on, models aside."""
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.node()
+    return f"{device.type} {what}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def round_costs(target: LanguageModel, models: Sequence[LanguageModel]) -> Costs:
@@ -50,13 +57,13 @@ def round_costs(target: LanguageModel, models: Sequence[LanguageModel]) -> Costs
     return Costs(verifying, {0: 0.0, 1: one, 2: 2 * one}, catching_up)
 
 
-def _read(path: Path) -> dict[int, float] | None:
+def _read(path: Path, widths: Sequence[int]) -> dict[int, float] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         found = {int(width): float(seconds) for width, seconds in record.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    whole = set(WIDTHS_TIMED) <= set(found) and all(0 < one < 1e6 for one in found.values())
+    whole = set(widths) <= set(found) and all(0 < one < 1e6 for one in found.values())
     return found if whole else None
 
 

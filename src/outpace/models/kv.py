@@ -177,7 +177,9 @@ class SlotCache(Cache):
         """Return keys and values below ``view``, ``[view, H_kv, D]`` a layer, without a copy."""
         if self._seen is None or self._seen[0] != view:
             both = [(layer.keys, layer.values) for layer in self._slot_layers]
-            keys, values = ([t[:view] for t in each if t is not None] for each in zip(*both, strict=True))
+            keys, values = (
+                [t[:view] for t in each if t is not None] for each in zip(*both, strict=True)
+            )
             self._seen = view, keys, values
         return self._seen[1], self._seen[2]
 

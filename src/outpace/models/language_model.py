@@ -127,6 +127,11 @@ class LanguageModel:
         """How forwards are run now: ``eager``, ``graph`` or ``compile``."""
         return self._runtime.name
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths of a round's forwards that differ in cost; between two, the next one counts."""
+        return self._runtime.widths
+
     def prepared(self) -> Prepared:
         """Return its compiled forwards, there or not."""
         from .preparing import Prepared

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -105,6 +106,8 @@ def load(
         language_model = quantized(language_model, precision)
     language_model.source = os.fspath(name), precision or str(chosen).removeprefix("torch.")
     language_model.use_runtime(runtime)
+    if language_model.runtime_note is not None and runtime != "auto":
+        warnings.warn(language_model.runtime_note, stacklevel=2)
     return language_model
 
 

@@ -67,9 +67,11 @@ class Runtime(ABC):
 
     Attributes:
         name: ``eager``, ``graph`` or ``compile``.
+        widths: those of a round's forwards that differ in cost.
     """
 
     name: str
+    widths: tuple[int, ...] = tuple(width for width in WIDTHS if width <= 64)
 
     @abstractmethod
     def run(self, given: Inputs) -> Tensor:
