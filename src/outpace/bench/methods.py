@@ -32,6 +32,7 @@ from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..drawing import Drawing
 from ..errors import InvalidArgument
 from ..models import LanguageModel, load
+from ..recipe import Recipe
 from ..sampling import Sampler
 from ..types import Budget, Context, TokenTree, Verdict
 from ..verifiers import Verifier
@@ -48,6 +49,8 @@ class Models:
     drafter: LanguageModel | None
     others: dict[str, LanguageModel] = field(default_factory=dict)
     """Draft models that methods name themselves, each loaded once."""
+    recipe: Recipe | None = None
+    """What the method ``recipe`` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,17 +189,29 @@ class _Again(Drafter):
 
 
 class Loop(Method):
-    """A drafter of ours, through the one loop."""
+    """A drafter of ours, through the one loop.
 
-    def __init__(self, name: str, models: Models, draft_length: int | str) -> None:
+    Args:
+        name: of the method; a drafter's, where no decoder is given.
+        models: what it runs on.
+        draft_length: of every round, or a length controller by name.
+        decoder: one that is put together already, on these models.
+    """
+
+    def __init__(
+        self, name: str, models: Models, draft_length: int | str, decoder: Decoder | None = None
+    ) -> None:
         self.name = name
         self.models = models
         self._length = draft_length
-        method, own = with_length(name)
-        drafter = _drafter(method, models)
-        self._own_budget = drafter.budget if own is None else None
-        lengths = make_lengths(draft_length) if self._own_budget is None else None
-        self.decoder = Decoder(models.target, drafter, lengths=lengths)
+        self._own_budget: Budget | None = None
+        if decoder is None:
+            method, own = with_length(name)
+            drafter = _drafter(method, models)
+            self._own_budget = drafter.budget if own is None else None
+            lengths = make_lengths(draft_length) if self._own_budget is None else None
+            decoder = Decoder(models.target, drafter, lengths=lengths)
+        self.decoder = decoder
         self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
         self.exact = self.decoder.exact
         self.same_text = self.exact and self.decoder.verifier.same_text

@@ -16,17 +16,20 @@ from ..calls import split
 from ..errors import InvalidArgument
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
+from .recipe import a_recipe, is_given, recipe_for
 from .text import visible
 
 if TYPE_CHECKING:
     from ..bench import Bench, BenchPrompt, Models, Record
     from ..bench.runner import Notify
+    from ..recipe import Recipe
     from .screen import Screen
 
 DEFAULT_METHODS = ("hf", "hf-assisted", "plain", "draft", "prompt-lookup", "ngram")
 
 
 def bench(
+    context: typer.Context,
     target: Annotated[str, a_text("MODEL", "Model folder or hub name.")] = "zoo:target",
     drafter: Annotated[
         str | None,
@@ -41,6 +44,14 @@ def bench(
             "method alone, tree:SHAPE trees of this shape, NAME(KEY=VALUE, ...) gives a drafter "
             "settings, as in early-exit(layers=2)@3. "
             f"Default: {','.join(DEFAULT_METHODS)}, as far as there is a draft model.",
+        ),
+    ] = None,
+    recipe_file: Annotated[
+        str | None,
+        a_recipe(
+            "Measure this recipe too, as the method recipe. Its target, draft model, dtype and "
+            "device are those of all methods; --target, --drafter, --dtype and --device win where "
+            "they are given."
         ),
     ] = None,
     prompts: Annotated[
@@ -91,14 +102,21 @@ def bench(
     outputs = [_writable(one) for one in (json_file, markdown_file) if one is not None]
     if len(set(outputs)) < len(outputs):
         raise InvalidArgument(f"--json and --markdown are one file ({json_file}): give two")
+    recipe = None
+    if recipe_file is not None:
+        recipe, drafter = _recipe(context, recipe_file, drafter)
+        target, dtype, device = recipe.target, recipe.dtype, recipe.device
     pair = zoo.partner(target)
     if drafter is None and pair.startswith(zoo.PREFIX):
         drafter = pair
     names = _split(methods) if methods else _default_methods(drafter)
+    names += [f"tree:{shape}" for shape in tree or ()]
+    names += [] if recipe is None else ["recipe"]
     config: dict[str, Any] = {
         "target": target,
         "drafter": drafter,
-        "methods": [*names, *(f"tree:{shape}" for shape in tree or ())],
+        "methods": names,
+        "recipe": recipe_file,
         "prompts": _split(prompts or ["pg19,humaneval"]),
         "data_dir": data_dir,
         "limit": limit,
@@ -113,7 +131,7 @@ def bench(
         "seed": seed,
     }
     with loading(f"loading {target}"):
-        made, cut, where = _prepare(config, chosen=bool(methods))
+        made, cut, where = _prepare(config, recipe, chosen=bool(methods))
     screen = Screen(sys.stdout, color=color)
     with progress(made.steps) as notify:
         done = made.run(notify)
@@ -164,7 +182,23 @@ def show(screen: "Screen", record: "Record", *, brief: bool = False) -> None:
             screen.console.print(f"warning: {visible(warning['text'])}", style="yellow")
 
 
-def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dict[str, Any]]:
+def _recipe(context: typer.Context, file: str, drafter: str | None) -> tuple["Recipe", str | None]:
+    """Return the recipe in a file, as the options change it, and the draft model of all methods."""
+    from ..compose import drafter_by_name, with_its_model, with_partner
+
+    recipe = recipe_for(context, file, ("target", "dtype", "device"))
+    named = with_partner(recipe.drafter, recipe.target)
+    if with_its_model(named) is None and drafter_by_name(named) is None:
+        if is_given(context, "drafter") and drafter != named:
+            recipe = recipe.but(drafter=drafter, tree=recipe.tree)
+        else:
+            drafter = named
+    return recipe, drafter
+
+
+def _prepare(
+    config: dict[str, Any], recipe: "Recipe | None", *, chosen: bool
+) -> tuple["Bench", int, dict[str, Any]]:
     """Check everything, then load: loading may take minutes."""
     from ..bench import (
         Bench,
@@ -182,6 +216,10 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
     from ..stopping import check_ends
 
     names = check_methods(config["methods"], config["temperature"])
+    if recipe is not None:
+        recipe.set_threads()
+    elif "recipe" in names:
+        raise InvalidArgument("method 'recipe': give --recipe FILE, or leave it out of --methods")
     make_lengths(config["draft_length"])
     check_ends(config["max_new_tokens"], ())
     Sampling(temperature=config["temperature"], seed=config["seed"])
@@ -200,7 +238,7 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
     if needs and config["drafter"] is None:
         raise InvalidArgument(f"method {needs[0]!r} needs a draft model: give --drafter")
     takes = config["drafter"] is not None and any(map(lacks_model, names))
-    models = _load(config, bool(needs) or takes)
+    models = _load(config, recipe, bool(needs) or takes)
     if not chosen:
         names, why = that_run(names, models)
         config["methods"] = names
@@ -218,13 +256,14 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
     return made, cut, environment()
 
 
-def _load(config: dict[str, Any], drafts: bool) -> "Models":
+def _load(config: dict[str, Any], recipe: "Recipe | None", drafts: bool) -> "Models":
     from ..bench import Models
     from ..models import load
 
     settings = {"dtype": config["dtype"], "device": config["device"]}
     target = load(config["target"], **settings)
-    return Models(target, load(config["drafter"], **settings) if drafts else None)
+    drafter = load(config["drafter"], **settings) if drafts else None
+    return Models(target, drafter, recipe=recipe)
 
 
 def _default_methods(drafter: str | None) -> list[str]:

@@ -10,14 +10,19 @@ from ..errors import PromptError
 from .beams import beam_settings, check_beams, search, search_as_json
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
+from .recipe import a_recipe, recipe_for
 from .text import print_json
 
 if TYPE_CHECKING:
     from ..decoder import Decoder, Stream
+    from ..recipe import Recipe
     from ..types import Round
+
+_OF_A_RECIPE = ("target", "drafter", "tree", "draft_length", "verifier", "dtype", "device")
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[
         list[str] | None,
         typer.Argument(
@@ -37,6 +42,13 @@ def generate(
         ),
     ] = "auto",
     file: Annotated[str | None, a_text("PATH", "Read the prompt from a file.")] = None,
+    recipe_file: Annotated[
+        str | None,
+        a_recipe(
+            "Decode as this file says, which outpace tune has written; --target, --drafter, "
+            "--tree, --draft-length, --verifier, --dtype and --device win where they are given."
+        ),
+    ] = None,
     tree: Annotated[
         str | None,
         a_text(
@@ -113,6 +125,12 @@ def generate(
             "verifier": (verifier, "coupled"),
         },
     )
+    recipe = None
+    if recipe_file is not None:
+        recipe = recipe_for(context, recipe_file, _OF_A_RECIPE)
+        target, drafter, tree = recipe.target, recipe.drafter, recipe.tree
+        draft_length = None if recipe.draft_length is None else str(recipe.draft_length)
+        verifier, dtype, device = recipe.verifier, recipe.dtype, recipe.device
     text = _read_prompt(prompt or [], file)
     sampling: dict[str, Any] = {
         "temperature": temperature,
@@ -148,12 +166,13 @@ def generate(
         request = {"target": target, "dtype": dtype, "device": str(decoder.target.device)}
         request |= {**settings, "prompt": text}
         return search_as_json(decoder, text, settings, request, show=show_beams)
-    decoder = _load(target, parts, sampling, ends)
+    decoder = _load(target, parts, sampling, ends, recipe=recipe)
     if draft_length is None and decoder.drafter.budget is None:
         parts["draft_length"] = "5"  # what the decoder drafts then, for the record
     stream = decoder.stream(text, **sampling, **ends)
     if as_json:
         request = {"target": target, **parts, **sampling, **ends, "prompt": text}
+        request |= {} if recipe_file is None else {"recipe": recipe_file}
         request["device"] = str(decoder.target.device)
         return _print_json(decoder, stream, request, trees=show_trees)
     return _print_text(decoder, stream, color=color, trees=show_trees)
@@ -165,6 +184,7 @@ def _load(
     sampling: dict[str, Any],
     ends: dict[str, Any],
     searched: dict[str, Any] | None = None,
+    recipe: "Recipe | None" = None,
 ) -> "Decoder":
     """Load the models, after all values are known to be good: loading may take minutes."""
     from .screen import loading
@@ -180,7 +200,7 @@ def _load(
         if searched is not None:
             check_beams(searched)
         parts["drafter"] = with_partner(parts["drafter"], target)  # for the record
-        decoder = Decoder.from_pretrained(target, **parts)
+        decoder = Decoder.from_pretrained(target, **parts) if recipe is None else recipe.decoder()
     if decoder.target.tokenizer is None:
         raise PromptError(
             f"{target} has no tokenizer that can be read, so it cannot take a text: "
