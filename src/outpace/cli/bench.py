@@ -99,7 +99,7 @@ def bench(
     """Measure methods side by side: same prompts, in turn, in one process."""
     from .screen import Screen, loading
 
-    outputs = [_writable(one) for one in (json_file, markdown_file) if one is not None]
+    outputs = [writable(one) for one in (json_file, markdown_file) if one is not None]
     if len(set(outputs)) < len(outputs):
         raise InvalidArgument(f"--json and --markdown are one file ({json_file}): give two")
     recipe = None
@@ -109,7 +109,7 @@ def bench(
     pair = zoo.partner(target)
     if drafter is None and pair.startswith(zoo.PREFIX):
         drafter = pair
-    names = _split(methods) if methods else _default_methods(drafter)
+    names = names_in(methods) if methods else _default_methods(drafter)
     names += [f"tree:{shape}" for shape in tree or ()]
     names += [] if recipe is None else ["recipe"]
     config: dict[str, Any] = {
@@ -117,7 +117,7 @@ def bench(
         "drafter": drafter,
         "methods": names,
         "recipe": recipe_file,
-        "prompts": _split(prompts or ["pg19,humaneval"]),
+        "prompts": names_in(prompts or ["pg19,humaneval"]),
         "data_dir": data_dir,
         "limit": limit,
         "prompt_tokens": prompt_tokens,
@@ -141,9 +141,9 @@ def bench(
     record = make_record(made, done, {**config, "command": _command(config)}, where, cut=cut)
     lost = []
     if json_file is not None:
-        lost += _write(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        lost += write_file(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     if markdown_file is not None:
-        lost += _write(markdown_file, markdown(record))
+        lost += write_file(markdown_file, markdown(record))
     show(screen, record)
     if lost:
         raise InvalidArgument(f"not written: {'; '.join(lost)}: give another place")
@@ -172,10 +172,10 @@ def show(screen: "Screen", record: "Record", *, brief: bool = False) -> None:
 
     if not screen.terminal:
         screen.console.width = 200  # nothing is gained by folding lines for a file
-    screen.console.print(_grid(SPEED, speed_rows(record), screen))
-    screen.console.print(_grid(TEXT, text_rows(record), screen))
+    screen.console.print(grid(SPEED, speed_rows(record), screen))
+    screen.console.print(grid(TEXT, text_rows(record), screen))
     if not brief and (cells := breakdown_rows(record)):
-        screen.console.print(_grid(BREAKDOWN, cells, screen))
+        screen.console.print(grid(BREAKDOWN, cells, screen))
     screen.console.print(verdict(record))
     for warning in record["warnings"]:
         if not (brief and warning["kind"] in {"interval", "few"}):
@@ -270,7 +270,8 @@ def _default_methods(drafter: str | None) -> list[str]:
     return [name for name in DEFAULT_METHODS if drafter or name not in {"draft", "hf-assisted"}]
 
 
-def _split(given: Sequence[str]) -> list[str]:
+def names_in(given: Sequence[str]) -> list[str]:
+    """Return the names in options that take several, separated by commas."""
     pieces = [name for one in given for name in split(one, ",")]
     return [name.strip() for name in pieces if name.strip()]
 
@@ -285,7 +286,7 @@ def _command(config: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _writable(name: str) -> Path:
+def writable(name: str) -> Path:
     """Refuse a file that could not be written after minutes of measuring."""
     path = Path(name).expanduser().resolve()
     if path.is_dir():
@@ -297,7 +298,7 @@ def _writable(name: str) -> Path:
     return path
 
 
-def _write(name: str, text: str) -> list[str]:
+def write_file(name: str, text: str) -> list[str]:
     """Write a file whole or not at all; return why it could not be written."""
     path = Path(name).expanduser().resolve()
     try:
@@ -318,7 +319,7 @@ def _is_special(path: Path) -> bool:
 
 
 @contextmanager
-def progress(steps: int) -> Iterator["Notify"]:
+def progress(steps: int, unit: str = "texts") -> Iterator["Notify"]:
     """Show a bar with the time left on a terminal, elsewhere a line at every tenth."""
     from .screen import Screen
 
@@ -330,7 +331,7 @@ def progress(steps: int) -> Iterator["Notify"]:
             nonlocal done, total
             done, total = done + 1, total + more
             if done * 10 // total > (done - 1) * 10 // total:
-                print(f"{done} of {total} texts ({visible(what)})", file=sys.stderr, flush=True)
+                print(f"{done} of {total} {unit} ({visible(what)})", file=sys.stderr, flush=True)
 
         yield line
         return
@@ -360,7 +361,8 @@ def progress(steps: int) -> Iterator["Notify"]:
         yield advance
 
 
-def _grid(head: Sequence[str], cells: Sequence[Sequence[str]], screen: "Screen") -> Any:
+def grid(head: Sequence[str], cells: Sequence[Sequence[str]], screen: "Screen") -> Any:
+    """Return a table for a screen."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

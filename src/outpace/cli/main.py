@@ -18,6 +18,7 @@ from .doctor import doctor
 from .generate import generate
 from .interrupt import INTERRUPTED, interruptible
 from .text import visible
+from .tune import tune
 
 app = typer.Typer(
     name="outpace",
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command(short_help="Continue a prompt.")(interruptible(generate))
 app.command(short_help="Measure methods side by side.")(interruptible(bench))
+app.command(short_help="Find out what to decode with here.")(interruptible(tune))
 app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
 app.command(short_help="Show what is here, and what works here.")(interruptible(doctor))
 
