@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import architectures
 from outpace.data import VARIABLE, checkpoint
-from outpace.drafters.pair import VARIABLE as CACHE
+from outpace.folders import CACHE_VARIABLE as CACHE
 from outpace.models import LanguageModel, wrap
 from outpace.models.attention import use_slot_attention
 

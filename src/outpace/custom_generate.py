@@ -45,8 +45,8 @@ class CustomGenerate:
     Args:
         drafter: a registered method, a model folder or hub name, or a Drafter.
         tree: have the draft model draft token trees of this shape; None is a chain.
-        draft_length: a number of tokens, the name of a length controller, or one; None is 5, or a
-            tree as its shape says.
+        draft_length: a number of tokens, the name of a length controller, or one; None is the
+            cost gate.
         verifier: ``coupled``, ``rejection``, ``sequoia``, ``block``, or a Verifier.
         on_round: called with every round.
         streamer: gets the tokens as they come, as transformers' streamers do (generate itself

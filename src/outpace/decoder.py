@@ -29,6 +29,7 @@ from .drawing import Drawing
 from .errors import InvalidArgument
 from .lengths import LengthController
 from .lengths.fixed import FixedLength
+from .lengths.gate import GateLength
 from .models import LanguageModel, load
 from .output import Output
 from .request import Prompt, Request, Settings, prepare
@@ -37,7 +38,6 @@ from .types import Context, Kind, Round, Times, TokenTree, Verdict
 from .verifiers import Verifier
 from .verifiers.coupled import CoupledVerifier
 
-DEFAULT_LENGTH = 5
 WIDEST = 64
 """Nodes of the largest tree a round may have, root included."""
 
@@ -49,7 +49,7 @@ class Decoder:
         target: the model whose text is written.
         drafter: proposes draft tokens; None is plain decoding.
         verifier: decides on them; None is coupled verification.
-        lengths: how much to draft; None is 5 tokens a round, or a tree as its shape says.
+        lengths: how much to draft; None is the cost gate, as much as pays.
         clock: read at the seams of a round.
 
     Raises:
@@ -77,6 +77,7 @@ class Decoder:
         self.lengths = _default_lengths(self.drafter) if lengths is None else lengths
         self.clock = WallClock() if clock is None else clock
         self.drafter.attach(target)
+        self.lengths.attach(target, self.drafter)
         self._topk = _wanted_topk(self.drafter)
 
     @classmethod
@@ -106,8 +107,8 @@ class Decoder:
                 None is ``none``.
             tree: have the draft model draft token trees of this shape, as in
                 ``"pruned(depth=8, branch=3, tau=0.03)"``; None is a chain.
-            draft_length: a number of tokens, the name of a length controller, or one; None is 5,
-                or a tree as its shape says.
+            draft_length: a number of tokens, the name of a length controller, or one; None is
+                the cost gate: as much as pays, of a tree too.
             dtype: of target and drafter weights; None is bfloat16, or that of a target that is
                 loaded already.
             device: where both run; None is the GPU if there is one, else the CPU, or where a
@@ -224,7 +225,7 @@ class Decoder:
         target.serves = context
         self._serve(request, resume=request.resumed)
         drafted = self.clock.read()
-        turn = 0
+        turn, budget = 0, None
         tree = TokenTree.chain(context.tokens[-1], device=logits.device)
         logits = logits[None]
         try:
@@ -248,6 +249,7 @@ class Decoder:
                     times=times,
                     end=end,
                     extras=extras,
+                    budget=budget,
                 )
                 self._finish(request, done)
                 yield done
@@ -321,10 +323,9 @@ class Stream:
         return Output("".join(self._pieces), request.context.output, request.stats)
 
 
-def _default_lengths(drafter: Drafter) -> FixedLength:
-    if drafter.budget is None:
-        return FixedLength(DEFAULT_LENGTH)
-    return FixedLength(drafter.budget.depth, drafter.budget.nodes)
+def _default_lengths(drafter: Drafter) -> LengthController:
+    """Return the gate; where nothing is ever drafted, nothing is to be measured or decided."""
+    return FixedLength(1) if isinstance(drafter, NoDrafter) else GateLength()
 
 
 def _take_back(session: Session, context: Context) -> None:

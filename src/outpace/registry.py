@@ -35,8 +35,10 @@ VERIFIERS: Mapping[str, str] = {
     "block": "outpace.verifiers.block:BlockVerifier",
 }
 LENGTHS: Mapping[str, str] = {
+    "gate": "outpace.lengths.gate:GateLength",
     "fixed": "outpace.lengths.fixed:FixedLength",
     "adaptive": "outpace.lengths.adaptive:AdaptiveLength",
+    "confidence": "outpace.lengths.confidence:ConfidenceLength",
 }
 _KINDS: Mapping[str, Mapping[str, str]] = {
     "drafter": DRAFTERS,

@@ -66,10 +66,18 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much may be drafted in a round: at most ``nodes`` draft tokens, ``depth`` deep."""
+    """How much may be drafted in a round.
+
+    Attributes:
+        nodes: draft tokens at most.
+        depth: how deep at most.
+        confidence: a chain of a draft model ends with the first token that the model is less sure
+            of than this probability, that token kept; None is off. Others need not heed it.
+    """
 
     nodes: int
     depth: int
+    confidence: float | None = None
 
     @classmethod
     def chain(cls, length: int) -> "Budget":
@@ -79,7 +87,7 @@ class Budget:
     def clip(self, depth: int) -> "Budget":
         """The same budget, no deeper than ``depth``."""
         depth = max(0, min(self.depth, depth))
-        return Budget(self.nodes if depth else 0, depth)
+        return Budget(self.nodes if depth else 0, depth, self.confidence)
 
 
 @dataclass(slots=True)
@@ -237,6 +245,7 @@ class Round:
             ``[len(path) + 1, k]``, the target's best tokens at the root and the accepted nodes,
             ``topk-all:k`` is ``[N, k]``, those at every node; k is at most the vocabulary. They
             lie where the target computes.
+        budget: what the drafter was allowed; None in round 0.
     """
 
     index: int
@@ -248,6 +257,7 @@ class Round:
     times: Times
     end: str | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    budget: Budget | None = None
 
     @property
     def drafted(self) -> int:

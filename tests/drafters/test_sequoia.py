@@ -10,10 +10,11 @@ import pytest
 import architectures
 from outpace import Decoder
 from outpace.cache.costs import WIDTHS_TIMED
-from outpace.drafters.pair import RANKS, VARIABLE, Pair, Ranks
+from outpace.drafters.pair import RANKS, Pair, Ranks
 from outpace.drafters.sequoia import FIRST, _Table, best_tree, expected
 from outpace.drafters.tree import TreeDrafter
 from outpace.errors import InvalidArgument
+from outpace.folders import CACHE_VARIABLE
 from outpace.models import wrap
 from outpace.models.attention import use_slot_attention
 from outpace.models.tiny import tiny_model
@@ -29,7 +30,7 @@ def pair():
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     return tmp_path
 
 
@@ -184,7 +185,7 @@ def test_nowhere_to_write_is_no_error(pair, tmp_path, monkeypatch):
     target, small = pair
     blocked = tmp_path / "file"
     blocked.write_text("")
-    monkeypatch.setenv(VARIABLE, str(blocked))
+    monkeypatch.setenv(CACHE_VARIABLE, str(blocked))
     assert Pair(target, small).verifying
 
 

@@ -64,10 +64,10 @@ class Source:
 
     @property
     def costs(self) -> Costs:
-        """What its rounds cost, for the gate."""
+        """What its rounds cost, for the gate, which counts what the drafter has not seen itself."""
         assert self.prices is not None, "priced before it is used"
         if self.is_chain:
-            return self.prices.costs(self.acceptance)
+            return self.prices.costs()
         drafts = [turn for turn in self.turns if turn.drafted]
         if not drafts:
             return self.prices.costs()
@@ -84,7 +84,8 @@ class Source:
         """
         assert self.prices is not None, "priced before it is used"
         if length is not None and self.model is not None:
-            return tokens / chain_seconds(self.costs, self.acceptance, length, tokens)
+            costs = self.prices.costs(self.acceptance)
+            return tokens / chain_seconds(costs, self.acceptance, length, tokens)
         if isinstance(self.drafter, TreeDrafter) and self.drafter.plans:
             draw, plan = next(iter(self.drafter.plans.items()))
             return plan_speed(self.prices, plan, self.drafter.shares[draw])

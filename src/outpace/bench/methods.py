@@ -31,6 +31,8 @@ from ..drafters.sources import Combined
 from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..drawing import Drawing
 from ..errors import InvalidArgument
+from ..lengths import LengthController
+from ..lengths.fixed import FixedLength
 from ..models import LanguageModel, load
 from ..recipe import Recipe
 from ..sampling import Sampler
@@ -208,8 +210,11 @@ class Loop(Method):
         if decoder is None:
             method, own = with_length(name)
             drafter = _drafter(method, models)
-            self._own_budget = drafter.budget if own is None else None
-            lengths = make_lengths(draft_length) if self._own_budget is None else None
+            self._own_budget = budget = drafter.budget if own is None else None
+            if budget is not None and budget.nodes and isinstance(draft_length, int):
+                lengths: LengthController = FixedLength(budget.depth, budget.nodes)
+            else:
+                lengths = make_lengths(draft_length)
             decoder = Decoder(models.target, drafter, lengths=lengths)
         self.decoder = decoder
         self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
@@ -240,7 +245,7 @@ class Loop(Method):
         trees = [turn.tree for turn in stream]
         output = stream.output
         seconds = time.perf_counter() - began
-        if not drafter.repeats:
+        if not (drafter.repeats and self.decoder.lengths.repeats):
             self._drafted[prompt.text] = trees[1:]  # not the prefill's, which nobody drafts
         stats = output.stats
         return Sample(

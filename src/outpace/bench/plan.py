@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from .. import registry
 from ..calls import is_call
 from ..compose import drafter_by_name, with_its_model
-from ..decoder import DEFAULT_LENGTH
 from ..drafters.suffix import SuffixDrafter
 from ..errors import InvalidArgument, UnknownName
-from ..lengths.fixed import check_length
+from ..lengths.fixed import DEFAULT_LENGTH, check_length
+from ..recipe import GATE
 from . import beam
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
 from .methods import Loop, Method, Models, names_a_model, tree_of, with_length
@@ -120,7 +120,7 @@ def _recipe(name: str, models: Models) -> Loop:
     # a copy in few bits is named after its model: zoo:small (int8)
     same = drafter is not None and drafter.name.partition(" (")[0] == recipe.drafter
     decoder = recipe.decoder(target=models.target, drafter=drafter if same else None)
-    length = DEFAULT_LENGTH if recipe.draft_length is None else recipe.draft_length
+    length = GATE if recipe.draft_length is None else recipe.draft_length
     return Loop(name, models, length, decoder)
 
 

@@ -80,8 +80,13 @@ def bench(
         ),
     ] = None,
     draft_length: Annotated[
-        str, a_text("N", "Draft tokens a round, or a controller (adaptive); trees have their own.")
-    ] = "5",
+        str,
+        a_text(
+            "N",
+            "Draft tokens a round, or a controller: gate (as much as pays), adaptive, confidence; "
+            "with a number trees have their own length.",
+        ),
+    ] = "gate",
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
     dtype: Annotated[
         str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")

@@ -59,7 +59,11 @@ def generate(
     ] = None,
     draft_length: Annotated[
         str | None,
-        a_text("N", "Draft tokens a round (5), or a controller (adaptive); trees have their own."),
+        a_text(
+            "N",
+            "Draft tokens a round, or a controller: gate (as much as pays), adaptive, confidence. "
+            "Default: gate.",
+        ),
     ] = None,
     max_new_tokens: Annotated[int, a_whole("How many tokens to write at most.")] = 128,
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
@@ -167,8 +171,10 @@ def generate(
         request |= {**settings, "prompt": text}
         return search_as_json(decoder, text, settings, request, show=show_beams)
     decoder = _load(target, parts, sampling, ends, recipe=recipe)
-    if draft_length is None and decoder.drafter.budget is None:
-        parts["draft_length"] = "5"  # what the decoder drafts then, for the record
+    from ..drafters.none import NoDrafter
+
+    if draft_length is None and not isinstance(decoder.drafter, NoDrafter):
+        parts["draft_length"] = "gate"  # who decides then, for the record
     stream = decoder.stream(text, **sampling, **ends)
     if as_json:
         request = {"target": target, **parts, **sampling, **ends, "prompt": text}

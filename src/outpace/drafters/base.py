@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from ..cache import Session
 from ..drawing import Drawing
+from ..lengths.costs import Costs
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
 
@@ -61,6 +62,12 @@ class Drafter(ABC):
 
     def reset(self) -> None:  # noqa: B027 - optional hook
         """Forget everything learnt from earlier texts."""
+
+    def costs(self, target: LanguageModel) -> Costs:
+        """Return what rounds cost, once it is attached; where nobody has measured it, measure."""
+        from .staircase import round_costs
+
+        return round_costs(target, self.models)
 
     @property
     def models(self) -> tuple[LanguageModel, ...]:

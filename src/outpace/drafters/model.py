@@ -1,5 +1,7 @@
 """A small language model drafts a chain, one forward a token (arXiv 2211.17192, 2302.01318)."""
 
+from math import inf, log
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,7 @@ class ModelDrafter(SessionDrafter):
         self._agreed = len(known)
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
-        """Draft ``budget.depth`` tokens in a row."""
+        """Draft ``budget.depth`` tokens in a row, fewer where the budget wants confidence."""
         root = context.tokens[-1]
         depth = self._depth(context, min(budget.depth, budget.nodes))
         if depth < 1:
@@ -58,7 +60,9 @@ class ModelDrafter(SessionDrafter):
             drafted.append(token)
             if law is not None:
                 laws.append(law)
-            if len(drafted) == depth:
+            if len(drafted) == depth or (
+                budget.confidence is not None and _unsure(logits, token, budget.confidence)
+            ):
                 break
             logits = self._session.append([token])
         self._proposed = TokenTree.chain(
@@ -109,3 +113,8 @@ class ModelDrafter(SessionDrafter):
         # a target with more padded rows can write an id the drafter has no embedding for
         limit = self.model.vocabulary
         return [token if token < limit else 0 for token in tokens]
+
+
+def _unsure(logits: Tensor, token: Tensor, tau: float) -> bool:
+    """Return whether the model itself gives a token less than ``tau``; waits for the device."""
+    return float(logits[token] - logits.logsumexp(-1)) < (log(tau) if tau else -inf)

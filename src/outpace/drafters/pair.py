@@ -8,15 +8,14 @@ import os
 import platform
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from ..cache.costs import WIDTHS_TIMED, forward_costs
+from ..folders import cache_folder
 from ..models import LanguageModel
 from ..types import Round
 
-VARIABLE = "OUTPACE_CACHE"
 RANKS = 7
 """How many children of a node are told apart."""
 
@@ -65,7 +64,7 @@ class Pair:
     """
 
     def __init__(self, target: LanguageModel, drafter: LanguageModel) -> None:
-        key = f"{target.fingerprint}{drafter.fingerprint}{_machine(target.device)}"
+        key = f"{target.fingerprint}{drafter.fingerprint}{machine(target.device)}"
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         self.path = cache_folder() / "pairs" / f"{name}.json"
         self.ranks: dict[str, Ranks] = {}
@@ -108,14 +107,7 @@ class Pair:
         return costs[0], costs[1]
 
 
-def cache_folder() -> Path:
-    """Return where measurements are kept: ``OUTPACE_CACHE``, or ``outpace`` in the user's cache."""
-    if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser()
-    user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(user).expanduser() / "outpace"
-
-
-def _machine(device: torch.device) -> str:
+def machine(device: torch.device) -> str:
+    """Return what a time measured here depends on, models aside."""
     what = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.node()
     return f"{device.type} {what}, {torch.get_num_threads()} threads, torch {torch.__version__}"

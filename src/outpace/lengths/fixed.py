@@ -4,6 +4,7 @@ from ..errors import InvalidArgument
 from ..types import Budget, Context
 from .base import LengthController
 
+DEFAULT_LENGTH = 5
 MAX_LENGTH = 63  # with the root, a round fits the widest forward a tree may have
 
 
@@ -18,7 +19,7 @@ class FixedLength(LengthController):
         InvalidArgument: not within 1 … 63, or fewer nodes than levels.
     """
 
-    def __init__(self, length: int = 5, nodes: int | None = None) -> None:
+    def __init__(self, length: int = DEFAULT_LENGTH, nodes: int | None = None) -> None:
         check_length(length)
         self.length = length
         self.nodes = length if nodes is None else nodes

@@ -79,7 +79,11 @@ class _Watched(Drafter):
         self.branches, self.budget = inner.branches, inner.budget
         self.attach, self.start = inner.attach, inner.start  # type: ignore[method-assign]
         self.observe, self.reset = inner.observe, inner.reset  # type: ignore[method-assign]
-        self.look = inner.look  # type: ignore[method-assign]
+        self.look, self.costs = inner.look, inner.costs  # type: ignore[method-assign]
+
+    @property
+    def models(self) -> tuple[LanguageModel, ...]:
+        return self._inner.models
 
     def propose(self, context: Context, budget: Budget, drawing: object) -> TokenTree:
         before = list(context.tokens)
@@ -95,9 +99,9 @@ def check_drafter(
     """Check a drafter: valid trees within the budget, and the text of plain decoding.
 
     Every prompt of :data:`PROMPTS` is continued under every setting of :data:`SETTINGS` with
-    draft lengths 1 and 5, and with the drafter's own budget if it has one, on one drafter that
-    goes on from text to text, and once more after ``reset``. Then a text is continued in a
-    session.
+    draft lengths 1 and 5, with the drafter's own budget if it has one, and as much as the gate
+    lets through, on one drafter that goes on from text to text, and once more after ``reset``.
+    Then a text is continued in a session.
 
     Args:
         make: returns a fresh drafter.
@@ -111,8 +115,10 @@ def check_drafter(
     plain = Decoder(target, NoDrafter())
     drafter = _Watched(make())
     decoders = {str(k): Decoder(target, drafter, lengths=FixedLength(k)) for k in (1, 5)}
-    if drafter.budget is not None:
-        decoders["its own"] = Decoder(target, drafter)
+    if drafter.budget is not None and drafter.budget.nodes:
+        own = FixedLength(drafter.budget.depth, drafter.budget.nodes)
+        decoders["its own"] = Decoder(target, drafter, lengths=own)
+    decoders["gate"] = Decoder(target, drafter)
     *_, last = decoders.values()
     for prompt, settings in itertools.product(PROMPTS, SETTINGS):
         wanted = plain.generate(prompt, max_new_tokens=new_tokens, **settings)  # type: ignore[arg-type]

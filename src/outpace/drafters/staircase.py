@@ -1,0 +1,68 @@
+"""What rounds cost with a model here: measured once a machine, kept between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..cache.costs import WIDTHS_TIMED, forward_costs
+from ..folders import cache_folder
+from ..lengths.costs import Costs
+from ..models import LanguageModel
+from .pair import machine
+
+ROUNDS, SECONDS = 4, 0.4
+"""What a quick look takes: what it gets wrong, rounds that are run correct."""
+_known: dict[Path, dict[int, float]] = {}
+
+
+def staircase(model: LanguageModel) -> dict[int, float]:
+    """Return the seconds of a forward of a model over each static width of a round.
+
+    Measured where no earlier run did; a file a model, precision, runtime and machine.
+    """
+    runtime = getattr(model, "runtime_name", "eager")
+    key = f"{model.fingerprint}{runtime}{machine(model.device)}"
+    path = cache_folder() / "costs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+    found = _known.get(path) or _read(path)
+    if found is None:
+        found = forward_costs(model, rounds=ROUNDS, seconds=SECONDS)
+        _write(path, found)
+    _known[path] = found
+    return found
+
+
+def round_costs(target: LanguageModel, models: Sequence[LanguageModel]) -> Costs:
+    """Return what rounds of a target cost with a drafter of these models, or of none.
+
+    A draft takes a forward a token of the first model; lookups are taken to be free.
+    """
+    verifying = staircase(target)
+    if not models:
+        return Costs(verifying)
+    drafting = staircase(models[0])
+    one, widest = drafting[1], max(drafting)
+    catching_up = max(0.0, drafting[widest] - one) / (widest - 1)
+    return Costs(verifying, {0: 0.0, 1: one, 2: 2 * one}, catching_up)
+
+
+def _read(path: Path) -> dict[int, float] | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = {int(width): float(seconds) for width, seconds in record.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    whole = set(WIDTHS_TIMED) <= set(found) and all(0 < one < 1e6 for one in found.values())
+    return found if whole else None
+
+
+def _write(path: Path, found: dict[int, float]) -> None:
+    new = path.with_suffix(f".{os.getpid()}.new")
+    with suppress(OSError):  # the next run measures again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(found), encoding="utf-8")
+        new.replace(path)

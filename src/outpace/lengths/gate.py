@@ -1,0 +1,253 @@
+"""Draft as much as pays: by what rounds cost, what they yield, and what was lost so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+from ..errors import InvalidArgument
+from ..models import LanguageModel
+from ..types import Budget, Context, Round
+from .acceptance import Acceptance
+from .base import LengthController, Source
+from .costs import Costs
+from .fixed import check_length
+from .ledger import Ledger
+from .prices import Prices
+from .yields import Yields
+
+HOPEFUL, CAREFUL = 0.5, -1.0
+"""Standard deviations: decisions are made above the mean, and below it where too much was lost."""
+SPREAD = 16
+"""Rounds over which feeding a drafter what it has not seen is thought to pay off."""
+SLOWEST = 4.0
+"""A round that takes longer than so many times what is expected was disturbed."""
+PROBE_EVERY, PROBES = 32, 2
+"""Where plain rounds were not met for long and the machine has changed, so many of them are run."""
+NOTHING = Budget(0, 0)
+
+
+class GateLength(LengthController):
+    """The cost gate: the length K with the most tokens per second, K = 0 included.
+
+    ``τ(K) = 1 + Σ_{i≤K} Π_{j≤i} α_j`` tokens are expected of a round (arXiv 2211.17192, with an α
+    per depth) and ``cost(K)`` seconds. Every α is a posterior, taken half a standard deviation
+    above its mean: what is little known is tried. A ledger bounds what trying may cost: past it
+    decisions are made a whole deviation below the mean.
+
+    A drafter with a budget of its own (trees, suffixes) is judged by whole rounds: its budget,
+    cut at the widths of a forward, or nothing.
+
+    What it learns of acceptance and costs is kept from text to text.
+
+    Args:
+        most: the longest draft that is considered.
+        frozen: costs stay as they were measured and times count for nothing: decisions are a
+            function of the tokens alone.
+        costs: what rounds cost; None has them measured, once for a pair of models.
+
+    Raises:
+        InvalidArgument: a length out of range.
+    """
+
+    def __init__(self, most: int = 12, *, frozen: bool = False, costs: Costs | None = None) -> None:
+        check_length(most)
+        self.most, self.frozen = most, frozen
+        self.repeats = frozen
+        self._given = costs
+        self._prices: Prices | None = None
+        self._attached: tuple[ref[LanguageModel], ref[Source]] | None = None
+        self._learn_nothing()
+        if costs is not None:
+            self._price(costs)
+
+    def _learn_nothing(self) -> None:
+        self.acceptance = Acceptance(self.most)
+        self.ledger = Ledger()
+        self._nothing = False  # whether the drafter never drafts
+        self._yields: Yields | None = None
+        self._has_model, self._waits = False, True
+        self._unseen = 0
+        self._since_plain, self._probing = 0, 0
+        self.length = 0
+        self._chosen = (1.0, 1.0)  # tokens a round, plain rounds a round
+
+    def attach(self, target: LanguageModel, drafter: Source) -> None:
+        """Learn what rounds cost; what was learnt with another pair is forgotten."""
+        if self._attached is not None:
+            before = self._attached[0](), self._attached[1]()
+            if before[0] is target and before[1] is drafter:
+                return
+        self._learn_nothing()
+        self._attached = ref(target), ref(drafter)
+        self._nothing = drafter.budget is not None and not drafter.budget.nodes
+        if self._nothing:
+            return
+        self._has_model = bool(drafter.models)
+        self._waits = target.device.type == "cpu"
+        if drafter.budget is not None:
+            self._yields = Yields(drafter.budget)
+        self._price(drafter.costs(target) if self._given is None else self._given)
+
+    def _price(self, costs: Costs) -> None:
+        self._prices = Prices(costs, frozen=self.frozen, whole=self._yields is not None)
+
+    @property
+    def prices(self) -> Prices:
+        """What rounds cost now.
+
+        Raises:
+            InvalidArgument: nobody has said.
+        """
+        if self._prices is None:
+            raise InvalidArgument(
+                "the gate does not know what a round costs: give it to a Decoder, or give it costs"
+            )
+        return self._prices
+
+    def start(self) -> None:
+        """Begin a text: a new ledger; what was learnt stays."""
+        self.ledger.start()
+        self._unseen = 0
+
+    def next(self, context: Context) -> Budget:
+        """Return the budget that writes most tokens a second."""
+        if self._nothing:
+            return NOTHING
+        prices = self.prices
+        prices.at(len(context))
+        if self._probing or (prices.doubtful and self._since_plain >= PROBE_EVERY):
+            self._probing = self._probing or PROBES
+            return self._choose(0, 1.0, 1.0)
+        choose = self._best_chain if self._yields is None else self._best_size
+        length, tokens, time, worst = choose(HOPEFUL)
+        if length and not self.ledger.allows(worst / prices.plain - 1):
+            length, tokens, time, _ = choose(CAREFUL)
+        return self._choose(length, tokens, time / prices.plain)
+
+    def _choose(self, length: int, tokens: float, time: float) -> Budget:
+        self.length, self._chosen = length, (tokens, time)
+        if not length:
+            return NOTHING
+        if self._yields is None:
+            return Budget(length, length)
+        return self._yields.budgets[self._yields.sizes.index(length)]
+
+    def _best_chain(self, deviations: float) -> tuple[int, float, float, float]:
+        """Return K, the tokens and seconds expected, and the seconds if all K are drafted."""
+        prices, acceptance = self.prices, self.acceptance
+        verifying, drafting = prices.verifying, prices.drafting
+        best = (0, 1.0, prices.plain, prices.plain)
+        most = 1.0 / prices.plain
+        # an asked round without a draft, then what each further token adds where there is one
+        seconds = prices.asking + verifying[0]
+        late = self._unseen * prices.catching_up
+        tokens = reach = made = 1.0
+        before = prices.asking
+        rates = acceptance.rates(deviations)
+        for length, (rate, present) in enumerate(
+            zip(rates, acceptance.present(), strict=True), start=1
+        ):
+            made *= present
+            reach *= present * rate
+            tokens += reach
+            draft = drafting[length]
+            seconds += made * (verifying[length] - verifying[length - 1] + draft - before)
+            before = draft
+            # what the drafter is fed now it need not be fed in the rounds to come
+            if tokens > most * (seconds + late / SPREAD):
+                most = tokens / (seconds + late / SPREAD)
+                best = (length, tokens, seconds, verifying[length] + draft + late)
+        return best
+
+    def _best_size(self, deviations: float) -> tuple[int, float, float, float]:
+        """Return the limit on nodes, tokens and seconds expected, and those with a draft."""
+        assert self._yields is not None
+        prices, yields = self.prices, self._yields
+        one = prices.verifying[0]
+        forwards = [seconds / one for seconds in prices.verifying]
+        best = (0, 1.0, prices.plain, prices.plain)
+        most = 1.0 / prices.plain
+        found = yields.found
+        late = self._unseen * prices.catching_up
+        nothing = (1 - found) * (prices.asking + one)
+        for place, size in enumerate(yields.sizes):
+            tokens = 1 + found * yields.gain(place, deviations)
+            draft = prices.drafting[1] + yields.verifying(place, forwards) * one
+            seconds = found * draft + nothing
+            if tokens > most * (seconds + late / SPREAD):
+                most = tokens / (seconds + late / SPREAD)
+                best = (size, tokens, seconds, draft + late)
+        return best
+
+    def observe(self, turn: Round) -> None:
+        """Learn from a finished round: what it yielded, what it took, what was lost."""
+        if self._nothing or not turn.index:
+            return
+        prices, drafted = self.prices, turn.drafted
+        allowed = self.length if turn.budget is None else turn.budget.nodes
+        asked = allowed > 0
+        accepted = len(turn.verdict.path)
+        expected = prices.round(drafted, self._unseen, asked=asked)
+        times = turn.times
+        taken = expected if self.frozen else times.committed - times.started
+        self.ledger.add(
+            1.0 if not asked else min(taken, SLOWEST * expected) / prices.plain, accepted + 1
+        )
+        if not self.frozen:
+            drafting, verifying = times.drafted - times.started, times.committed - times.drafted
+            if not self._waits:  # the device is waited for once a round: only the sum is true
+                share = prices.verify(drafted) / expected
+                drafting, verifying = (1 - share) * taken, share * taken
+            prices.observe(drafted, drafting, verifying, asked=asked, unseen=self._unseen)
+        if self._yields is None:
+            self.acceptance.rest()
+            if asked:
+                deep = drafted if turn.tree.is_chain or not drafted else turn.tree.deepest()
+                depth = allowed if turn.budget is None else turn.budget.depth
+                self.acceptance.observe(depth, deep, accepted)
+        else:
+            self._yields.rest()
+            if asked:
+                one = prices.verifying[0]
+                forwards = [seconds / one for seconds in prices.verifying]
+                self._yields.observe(turn, allowed, forwards)
+        self._since_plain = self._since_plain + 1 if asked else 0
+        self._probing = max(0, self._probing - 1) if not asked else self._probing
+        if self._has_model:
+            # one that drafted has seen all but its own last token
+            full = accepted == drafted
+            self._unseen = int(full) if drafted else self._unseen + len(turn.tokens)
+
+    @property
+    def rates(self) -> list[float]:
+        """The acceptance rate expected at each depth."""
+        return self.acceptance.rates()
+
+    @property
+    def tokens(self) -> float:
+        """Tokens a round expected of the budget chosen last."""
+        return self._chosen[0]
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster than plain decoding the budget chosen last is expected to be."""
+        return self._chosen[0] / self._chosen[1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what it expects, for records."""
+        return {
+            "length": self.length,
+            "tokens_per_round": self.tokens,
+            "speedup": self.speedup,
+            "acceptance": self.rates if self._yields is None else None,
+            "gains": None if self._yields is None else _gains(self._yields),
+            "loss": self.ledger.loss,
+            "frozen": self.frozen,
+        }
+
+
+def _gains(yields: Yields) -> dict[int, float]:
+    sizes: Sequence[int] = yields.sizes
+    return {size: yields.gain(place) for place, size in enumerate(sizes)}

@@ -1,0 +1,159 @@
+"""What a round costs now: a table of costs, corrected by what rounds took."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from math import exp, log
+
+from .costs import Costs
+
+SMALL, LARGE = 0.2, 0.5
+"""How far a cost moves towards what two rounds agree on: a little, or half way."""
+MUCH = 0.25
+"""What is much, as a logarithm: a runtime that changes, or a busy machine."""
+LATELY = 8
+"""Rounds after which a cost that was not met follows the others all the way."""
+DOUBT = 0.1
+"""How far, as a logarithm, a plain round's cost may follow others before it is met again."""
+
+
+class Prices:
+    """Seconds of the parts of a round, of each step of the target's staircase by itself.
+
+    A cost moves only as far as two rounds in a row agree that it should, so one slow round moves
+    nothing; a machine that changes its speed for good is followed within a few rounds. The costs
+    that were not met lately move along with those that are: they were measured on the same machine.
+
+    Args:
+        costs: as measured before.
+        frozen: nothing is corrected.
+        whole: the draft is priced as a whole, whatever its length (a drafter with a budget of its
+            own); the table's longest draft is what it costs at first.
+    """
+
+    def __init__(self, costs: Costs, *, frozen: bool = False, whole: bool = False) -> None:
+        self.costs, self.frozen, self.whole = costs, frozen, whole
+        widths = sorted(costs.verifying)
+        last = len(widths) - 1
+        self.step_of = [min(bisect_left(widths, count + 1), last) for count in range(64)]
+        self._steps = [costs.verifying[width] for width in widths]
+        longest = costs.draft(max(costs.drafting))
+        self._drafts = [0.0 if whole else costs.draft(n) - costs.draft(0) for n in range(64)]
+        self._by_length = any(self._drafts)
+        self.asking = costs.draft(0) + costs.overhead
+        self._found = (longest if whole else costs.draft(0)) + costs.overhead
+        self._idle = costs.overhead
+        self._scale = 1.0
+        self._more = 0.0
+        self._round = 0
+        self._met = [-LATELY] * (last + 1)  # the round each step was met last
+        self._off: list[float | None] = [None] * (last + 1)  # by how much, as a logarithm
+        self._off_draft: float | None = None
+        self._draft_met = -LATELY
+        self._followed = 0.0  # how far the first step has followed others, unmet
+        self._fill()
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether what a plain round costs is known from other rounds only."""
+        return abs(self._followed) > DOUBT
+
+    def at(self, slots: int) -> None:
+        """Say how many slots the target's forward reads now."""
+        costs = self.costs
+        if costs.per_slot:
+            self._more = (slots - costs.held) * costs.per_slot
+            self._fill()
+
+    def verify(self, drafted: int) -> float:
+        """Return the seconds of verifying so many draft tokens."""
+        return self.verifying[drafted]
+
+    def draft(self, drafted: int, unseen: int = 0) -> float:
+        """Return the seconds of drafting so many tokens, by a drafter that was asked."""
+        if not drafted:
+            return self.asking
+        return self.drafting[drafted] + unseen * self.catching_up
+
+    def round(self, drafted: int, unseen: int = 0, *, asked: bool = True) -> float:
+        """Return the seconds of a round."""
+        if not asked:
+            return self.plain
+        return self.draft(drafted, unseen) + self.verifying[drafted]
+
+    def observe(
+        self, drafted: int, drafting: float, verifying: float, *, asked: bool, unseen: int = 0
+    ) -> None:
+        """Learn from the seconds both parts of a round took."""
+        if self.frozen:
+            return
+        self._round += 1
+        step = self.step_of[drafted]
+        was = self._steps[step]
+        off = log(max(verifying - self._more, 0.05 * was) / was)
+        agreed, self._off[step] = _agreed(self._off[step], off), off
+        self._met[step] = self._round
+        if step == 0 and agreed is not None:
+            self._followed = 0.0
+        move = 0.0 if agreed is None else agreed * (LARGE if abs(agreed) > MUCH else SMALL)
+        if not asked:
+            self._idle = _nearer(self._idle, drafting)
+        else:
+            self._observe_draft(drafted, drafting, unseen)
+        if move:
+            self._follow(step, move)
+        self._fill()
+
+    def _observe_draft(self, drafted: int, seconds: float, unseen: int) -> None:
+        if not drafted:
+            self.asking = _nearer(self.asking, seconds)
+            return
+        self._draft_met = self._round
+        if not self._by_length:
+            self._found = _nearer(self._found, seconds - unseen * self.catching_up)
+            return
+        expected = self.draft(drafted, unseen)
+        off = log(max(seconds, 1e-7) / max(expected, 1e-7))
+        agreed, self._off_draft = _agreed(self._off_draft, off), off
+        if agreed is None:
+            return
+        self._scale *= exp(agreed * (LARGE if abs(agreed) > MUCH else SMALL))
+
+    def _follow(self, step: int, move: float) -> None:
+        """Move a step, and what was not met lately along with it."""
+        for other, met in enumerate(self._met):
+            share = 1.0 if other == step else min(1.0, (self._round - met) / LATELY)
+            if share:
+                self._steps[other] *= exp(share * move)
+                if other != step:
+                    self._off[other] = None
+                    if other == 0:
+                        self._followed += share * move
+        share = min(1.0, (self._round - self._draft_met) / LATELY)
+        if share:
+            self._off_draft = None
+            self._scale *= exp(share * move)
+            self._found *= exp(share * move)
+
+    def _fill(self) -> None:
+        """Work out what is asked for every round: by how many tokens are drafted."""
+        steps = [step + self._more for step in self._steps]
+        self.verifying = [steps[step] for step in self.step_of]
+        found, scale = self._found, self._scale
+        self.drafting = [found + scale * draft for draft in self._drafts]
+        self.catching_up = scale * self.costs.catching_up
+        self.plain = steps[0] + self._idle
+
+
+def _nearer(cost: float, seconds: float) -> float:
+    """Return a small cost after it was met, which one slow round cannot more than double."""
+    return cost + SMALL * (min(seconds, 2 * cost + 1e-4) - cost)
+
+
+def _agreed(before: float | None, now: float) -> float | None:
+    """Return what two deviations in a row have in common; None where there was none before."""
+    if before is None:
+        return None
+    if before * now <= 0:
+        return 0.0
+    return before if abs(before) < abs(now) else now
