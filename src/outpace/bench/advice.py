@@ -142,11 +142,10 @@ def measured_table(tuning: Tuning) -> dict[str, Any]:
             for source in tuning.sources
             if source.acceptance
         },
-        "tokens_per_second": {
-            one.name: {
-                "predicted": round(one.predicted, 2),
-                "measured": round(tuning.measured(one.name), 2),
-            }
-            for one in tuning.candidates
+        "predicted_tokens_per_second": {
+            one.name: round(one.predicted, 2) for one in tuning.candidates
+        },
+        "measured_tokens_per_second": {
+            one.name: round(tuning.measured(one.name), 2) for one in tuning.candidates
         },
     }

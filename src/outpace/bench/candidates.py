@@ -10,16 +10,19 @@ from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.model import ModelDrafter
 from ..drafters.none import NoDrafter
+from ..drafters.sequoia import level_widths
 from ..drafters.tree import TreeDrafter
 from ..lengths.costs import Costs
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
 from ..recipe import GATE
 from .methods import Loop, Models
-from .prediction import Prices, chain_seconds, plan_speed, traced_speed
-from .trace import Traced
+from .prediction import Prices, plan_speed
+from .trace import Traced, replayed
 
 PLAIN = "plain"
+ENOUGH = 16
+"""Rounds with one tree that say more of it than the shares it was planned from."""
 
 
 @dataclass(slots=True)
@@ -31,7 +34,7 @@ class Source:
         drafter: itself, not attached yet.
         tree: text of its trees' shape; None where it drafts in its own way.
         acceptance: α by depth, for chains.
-        turns: its rounds with the longest drafts.
+        texts: its rounds with the longest drafts, of each text.
         prices: of its rounds.
     """
 
@@ -39,7 +42,7 @@ class Source:
     drafter: Drafter
     tree: str | None = None
     acceptance: list[float] = field(default_factory=list)
-    turns: list[Traced] = field(default_factory=list)
+    texts: list[list[Traced]] = field(default_factory=list)
     prices: Prices | None = None
 
     @property
@@ -64,32 +67,44 @@ class Source:
 
     @property
     def costs(self) -> Costs:
-        """What its rounds cost, for the gate, which counts what the drafter has not seen itself."""
-        assert self.prices is not None, "priced before it is used"
+        """What its rounds cost, for the gate."""
+        prices = self._priced()
         if self.is_chain:
-            return self.prices.costs()
-        drafts = [turn for turn in self.turns if turn.drafted]
-        if not drafts:
-            return self.prices.costs()
-        nodes = round(sum(turn.drafted for turn in drafts) / len(drafts))
-        seconds = sum(self.prices.draft(turn.levels) for turn in drafts) / len(drafts)
-        return self.prices.tree_costs(nodes, seconds)
+            return prices.costs()
+        return prices.costs_of([turn for text in self.texts for turn in text])
 
-    def speed(self, length: int | None, tokens: int) -> float:
-        """Return the predicted tokens a second of decoding.
+    def seconds(self, length: int | None, longest: int) -> list[float]:
+        """Return the predicted seconds of decoding each text that was traced.
 
         Args:
-            length: draft tokens a round, where it takes a length.
-            tokens: how many there are to write after the first.
+            length: draft tokens a round; None is as it was traced.
+            longest: draft tokens a round as it was traced.
         """
-        assert self.prices is not None, "priced before it is used"
-        if length is not None and self.model is not None:
-            costs = self.prices.costs(self.acceptance)
-            return tokens / chain_seconds(costs, self.acceptance, length, tokens)
+        prices = self._priced()
+        if length is not None:
+            return [prices.seconds(replayed(text, longest, length)) for text in self.texts]
         if isinstance(self.drafter, TreeDrafter) and self.drafter.plans:
-            draw, plan = next(iter(self.drafter.plans.items()))
-            return plan_speed(self.prices, plan, self.drafter.shares[draw])
-        return traced_speed(self.prices, self.turns, length)
+            speed = self._planned(self.drafter)
+            return [_tokens(text) / speed for text in self.texts]
+        return [prices.seconds(text) for text in self.texts]
+
+    def _planned(self, drafter: TreeDrafter) -> float:
+        """Return the predicted tokens a second of the tree that is planned now."""
+        prices = self._priced()
+        draw, plan = next(iter(drafter.plans.items()))
+        levels = tuple(level_widths(plan))
+        rounds = [turn for text in self.texts for turn in text if turn.levels == levels]
+        if len(rounds) < ENOUGH:
+            return plan_speed(prices, plan, drafter.shares[draw])
+        return _tokens(rounds) / prices.seconds(rounds)
+
+    def _priced(self) -> Prices:
+        assert self.prices is not None, "traced and priced before it is used"
+        return self.prices
+
+
+def _tokens(turns: Sequence[Traced]) -> int:
+    return sum(1 + turn.accepted for turn in turns)
 
 
 @dataclass(slots=True)
@@ -112,45 +127,49 @@ class Candidate:
 
 
 def candidates(
-    target: LanguageModel, sources: Sequence[Source], lengths: Sequence[int], tokens: int
+    target: LanguageModel, sources: Sequence[Source], lengths: Sequence[int]
 ) -> list[Candidate]:
     """Return what is worth measuring, each with its prediction.
 
     A draft model is measured at every length; what drafts without a model, where it takes a length,
     at the one that promises most. Every drafter has the gate as well, which should be as fast as
-    the best of its lengths or as plain decoding.
+    the best of its lengths, or as plain decoding, on each text.
 
     Args:
         target: the model whose text is written.
         sources: the drafters, traced and priced.
         lengths: draft tokens a round.
-        tokens: how many each text has after the first.
     """
-    prices = sources[0].prices
-    assert prices is not None, "priced before they are compared"
-    plain = 1 / (prices.verifying[1] + prices.overhead)
-    models = Models(target, None)
-    loop = Loop(PLAIN, models, 0, Decoder(target, NoDrafter()))
-    found = [Candidate(PLAIN, None, None, plain, loop)]
+    found = [_plain(target, sources[0])]
+    longest, models = max(lengths), Models(target, None)
     for source in sources:
-        speeds: dict[int | None, float]
+        plain = [_tokens(text) / found[0].predicted for text in source.texts]
+        tokens = sum(map(_tokens, source.texts))
+        each: dict[int | None, list[float]]
         if source.is_chain:
-            speeds = {length: source.speed(length, tokens) for length in lengths}
-            best = max(speeds, key=lambda length: speeds[length])
+            each = {length: source.seconds(length, longest) for length in lengths}
             if source.model is None:
-                speeds = {best: speeds[best]}
+                best = min(each, key=lambda length: sum(each[length]))
+                tried = {best: each[best]}
+            else:
+                tried = each
         else:
-            speeds = {None: source.speed(None, tokens)}
-        for length, speed in speeds.items():
+            tried = each = {None: source.seconds(None, longest)}
+        for length, seconds in tried.items():
             name = source.label if length is None else f"{source.label}@{length}"
             fixed = source.longest([length or 1])
             decoder = Decoder(target, source.drafter, lengths=fixed)
-            found.append(
-                Candidate(name, source, length, speed, Loop(name, models, length or 0, decoder))
-            )
+            loop = Loop(name, models, length or 0, decoder)
+            found.append(Candidate(name, source, length, tokens / sum(seconds), loop))
         gate = registry.get("lengths", GATE)(costs=source.costs, frozen=True)
         name = f"{source.label} {GATE}"
-        decoder = Decoder(target, source.drafter, lengths=gate)
-        gated = max(plain, *speeds.values())
-        found.append(Candidate(name, source, GATE, gated, Loop(name, models, GATE, decoder)))
+        loop = Loop(name, models, GATE, Decoder(target, source.drafter, lengths=gate))
+        gated = sum(map(min, zip(plain, *each.values(), strict=True)))
+        found.append(Candidate(name, source, GATE, tokens / gated, loop))
     return found
+
+
+def _plain(target: LanguageModel, source: Source) -> Candidate:
+    assert source.prices is not None, "traced and priced before it is used"
+    loop = Loop(PLAIN, Models(target, None), 0, Decoder(target, NoDrafter()))
+    return Candidate(PLAIN, None, None, 1 / source.prices.plain, loop)

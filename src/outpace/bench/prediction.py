@@ -1,15 +1,13 @@
-"""What a drafter should bring, worked out from costs and acceptance before it is measured.
+"""What rounds should take: prices of their parts, measured apart, put together.
 
-A round that drafts K tokens writes τ(K) = 1 + Σ_{i≤K} Π_{j≤i} α_j of them, where α_j is the share
-accepted at depth j of those that were tried there (arXiv 2211.17192 has one α for all depths). What
-it costs is no line in K: the target's forward over K + 1 tokens is a step of a staircase.
+A round that drafts K tokens takes K forwards of the draft model, one of the target over K + 1
+tokens, which is a step of a staircase and no line in K, and what is around them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from ..drafters.sequoia import Template, expected, level_widths
 from ..lengths.costs import Costs
@@ -18,49 +16,6 @@ from .trace import Traced
 
 Staircase = Mapping[int, float]
 """Seconds of a forward by static width."""
-DRAFTS = 16
-"""Lengths up to this one have a cost of their own in what :meth:`Prices.costs` returns."""
-
-
-def accepted_law(acceptance: Sequence[float], length: int) -> list[float]:
-    """Return how probable 0, 1 … ``length`` accepted draft tokens are.
-
-    Args:
-        acceptance: α by depth; 0 beyond.
-        length: draft tokens in a row.
-    """
-    law, reached = [], 1.0
-    for depth in range(length):
-        share = acceptance[depth] if depth < len(acceptance) else 0.0
-        law.append(reached * (1 - share))
-        reached *= share
-    return [*law, reached]
-
-
-def round_tokens(acceptance: Sequence[float], length: int) -> float:
-    """Return τ, the tokens that a round of ``length`` draft tokens writes on average."""
-    return 1 + sum(n * share for n, share in enumerate(accepted_law(acceptance, length)))
-
-
-def chain_seconds(costs: Costs, acceptance: Sequence[float], length: int, tokens: int) -> float:
-    """Return the seconds in which rounds of ``length`` draft tokens write ``tokens`` tokens.
-
-    The last rounds are as short as in the loop, which drafts no more than is left to write.
-
-    Args:
-        costs: of the parts of a round.
-        acceptance: α by depth.
-        length: draft tokens a round; 0 is plain decoding.
-        tokens: to write, the first one of the text not counted: the prefill writes it.
-    """
-    laws = [accepted_law(acceptance, short) for short in range(length + 1)]
-    rounds = [costs.round(short) for short in range(length + 1)]
-    seconds = [0.0]
-    for left in range(1, tokens + 1):
-        short = min(length, left - 1)
-        later = sum(share * seconds[left - 1 - n] for n, share in enumerate(laws[short]))
-        seconds.append(rounds[short] + later)
-    return seconds[tokens]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +24,7 @@ class Prices:
 
     Attributes:
         verifying: a forward of the target by static width.
-        drafting: a forward of the draft model; None where there is no model.
+        drafting: a forward of the draft model; None where no model drafts by itself.
         overhead: of a plain round beyond its forward.
         step: of each forward of a draft beyond the forward itself: choosing the token, its share of
             a verdict over more nodes; without a draft model, of the whole draft.
@@ -77,8 +32,8 @@ class Prices:
     """
 
     verifying: Staircase
-    drafting: Staircase | None
-    overhead: float
+    drafting: Staircase | None = None
+    overhead: float = 0.0
     step: float = 0.0
     asked: float = 0.0
 
@@ -98,18 +53,23 @@ class Prices:
             plain: rounds without a drafter.
             drafted: rounds with it.
         """
-        overhead = max(0.0, median(turn.seconds for turn in plain) - verifying[1])
-        bare = cls(verifying, drafting, overhead)
+        overhead = _undisturbed([turn.seconds for turn in plain]) - verifying[1]
+        bare = cls(verifying, drafting, max(0.0, overhead))
         beyond = [(turn, turn.seconds - bare.round(turn)) for turn in drafted]
         steps = [more / bare.steps(turn) for turn, more in beyond if turn.drafted]
         asked = [more for turn, more in beyond if not turn.drafted]
         return cls(
             verifying,
             drafting,
-            overhead,
-            median(steps) if steps else 0.0,
-            max(0.0, median(asked)) if asked else 0.0,
+            bare.overhead,
+            max(0.0, _undisturbed(steps)),
+            max(0.0, _undisturbed(asked)),
         )
+
+    @property
+    def plain(self) -> float:
+        """Seconds of a plain round."""
+        return self.verifying[1] + self.overhead
 
     def steps(self, turn: Traced) -> int:
         """Return how many steps a draft was made in: the levels of its tree, or one."""
@@ -117,43 +77,38 @@ class Prices:
 
     def round(self, turn: Traced) -> float:
         """Return the seconds of a round like this one."""
-        seconds = self.verifying[width_for(turn.drafted + 1)] + self.overhead
-        if not turn.drafted:
-            return seconds + self.asked
-        return seconds + self.draft(turn.levels)
+        draft = self.draft(turn) if turn.drafted else self.asked
+        return draft + self.verifying[width_for(turn.drafted + 1)] + self.overhead
 
-    def draft(self, levels: Sequence[int]) -> float:
-        """Return the seconds of a draft whose levels have so many nodes with children."""
+    def draft(self, turn: Traced) -> float:
+        """Return the seconds of a draft like that of this round."""
         if self.drafting is None:
             return self.step
-        return sum(self.drafting[width_for(width)] + self.step for width in levels)
+        first = self.drafting[2] - self.drafting[1] if turn.again else 0.0
+        return first + sum(self.drafting[width_for(width)] + self.step for width in turn.levels)
 
-    def costs(self, acceptance: Sequence[float] = ()) -> Costs:
-        """Return costs by the number of draft tokens in a row.
-
-        After a wholly accepted draft the drafter is fed two tokens instead of one, since it never
-        saw its own last one: its first forward is then one step of its staircase up.
-
-        Args:
-            acceptance: α by depth, to say how often that is.
-        """
+    def costs(self) -> Costs:
+        """Return costs by the number of draft tokens in a row, as the gate takes them."""
         table = {0: self.asked}
-        for length in range(1, DRAFTS + 1):
-            table[length] = max(0.0, self.draft([1] * length))
-            if self.drafting is not None:
-                again = accepted_law(acceptance, length)[-1]
-                table[length] += again * max(0.0, self.drafting[2] - self.drafting[1])
+        table |= {length: self.draft(Traced.chain(length, 0)) for length in (1, 2)}
         unseen = 0.0
         if self.drafting is not None:
             widest = max(self.drafting)
             unseen = max(0.0, self.drafting[widest] - self.drafting[1]) / (widest - 1)
         return Costs(dict(self.verifying), table, unseen, self.overhead)
 
-    def tree_costs(self, nodes: int, seconds: float) -> Costs:
-        """Return costs where a draft has ``nodes`` tokens and takes ``seconds``."""
-        return Costs(
-            dict(self.verifying), {0: self.asked, nodes: max(0.0, seconds)}, 0.0, self.overhead
-        )
+    def costs_of(self, turns: Sequence[Traced]) -> Costs:
+        """Return costs where a drafter decides by itself how much to draft, as in these rounds."""
+        drafts = [turn for turn in turns if turn.drafted]
+        if not drafts:
+            return self.costs()
+        nodes = max(1, round(sum(turn.drafted for turn in drafts) / len(drafts)))
+        seconds = sum(map(self.draft, drafts)) / len(drafts)
+        return Costs(dict(self.verifying), {0: self.asked, nodes: seconds}, 0.0, self.overhead)
+
+    def seconds(self, turns: Sequence[Traced]) -> float:
+        """Return the seconds of these rounds."""
+        return sum(map(self.round, turns))
 
 
 def plan_speed(prices: Prices, plan: Template, shares: Sequence[float]) -> float:
@@ -164,17 +119,10 @@ def plan_speed(prices: Prices, plan: Template, shares: Sequence[float]) -> float
         plan: the children of each node.
         shares: how often the child of each rank is accepted.
     """
-    turn = Traced(len(plan) - 1, tuple(level_widths(plan)), 0, 0.0)
+    turn = Traced(len(plan) - 1, tuple(level_widths(plan)), 0)
     return (1 + expected(plan, shares)) / prices.round(turn)
 
 
-def traced_speed(prices: Prices, turns: Sequence[Traced], most: int | None = None) -> float:
-    """Return the tokens a second of rounds like those that were recorded.
-
-    Args:
-        prices: of the rounds.
-        turns: the record.
-        most: draft tokens a round at most: chains are cut there, trees are not.
-    """
-    cut = [turn if most is None else turn.cut(most) for turn in turns]
-    return sum(1 + turn.accepted for turn in cut) / sum(map(prices.round, cut))
+def _undisturbed(seconds: Sequence[float]) -> float:
+    """Return the lowest decile: what it takes where nothing else keeps the machine busy."""
+    return sorted(seconds)[len(seconds) // 10] if seconds else 0.0

@@ -1,9 +1,9 @@
-"""Rounds as they went: how wide they were, what was accepted, and how long they took."""
+"""Rounds as they went: how wide they were, what was accepted, how long they took; and replayed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..types import Round
 
@@ -16,22 +16,21 @@ class Traced:
         drafted: draft tokens.
         levels: how many nodes of each level had children: the widths of a draft model's forwards.
         accepted: draft tokens the target agreed with.
+        again: whether the round before accepted a draft to its end, whose last token the draft
+            model never saw: it is fed two tokens, not one.
         seconds: from its beginning to that of the next round, everything in.
     """
 
     drafted: int
     levels: tuple[int, ...]
     accepted: int
-    seconds: float
+    again: bool = False
+    seconds: float = 0.0
 
-    def cut(self, most: int) -> Traced:
-        """Return the round as if at most ``most`` tokens had been drafted in a row."""
-        return replace(
-            self,
-            drafted=min(self.drafted, most),
-            levels=self.levels[:most],
-            accepted=min(self.accepted, most),
-        )
+    @classmethod
+    def chain(cls, drafted: int, accepted: int, *, again: bool = False) -> Traced:
+        """Return a round of ``drafted`` tokens in a row."""
+        return cls(drafted, (1,) * drafted, accepted, again)
 
 
 def traced(rounds: Sequence[Round]) -> list[Traced]:
@@ -39,10 +38,46 @@ def traced(rounds: Sequence[Round]) -> list[Traced]:
     turns = [turn for turn in rounds if turn.index]
     ends = [turn.times.started for turn in turns[1:]]
     ends += [turn.times.committed for turn in turns[-1:]]
-    return [
-        Traced(turn.drafted, _levels(turn), turn.kinds.count("accepted"), end - turn.times.started)
-        for turn, end in zip(turns, ends, strict=True)
-    ]
+    found, again = [], False
+    for turn, end in zip(turns, ends, strict=True):
+        accepted, seconds = turn.kinds.count("accepted"), end - turn.times.started
+        found.append(Traced(turn.drafted, _levels(turn), accepted, again, seconds))
+        path = turn.verdict.path
+        again = bool(path) and path[-1] not in turn.tree.lists()[1]
+    return found
+
+
+def replayed(turns: Sequence[Traced], longest: int, length: int) -> list[Traced]:
+    """Return the rounds of a text with drafts of another length, from those with the longest.
+
+    What a drafter drafts after a text does not depend on where its round began, so whether the
+    target agrees there is known of every token, but for those it added after a whole draft: there
+    both are taken to agree, as they did on all tokens before. Working with the shares accepted at
+    each depth instead would take each depth for independent of where the rounds begin, and long
+    rounds begin less often where a text is easy.
+
+    Args:
+        turns: chains, of one text.
+        longest: draft tokens that these rounds could have.
+        length: draft tokens a round at most; 0 is plain decoding.
+    """
+    agrees: list[bool] = []
+    drafts: list[bool] = []  # whether there was anything to draft
+    for turn in turns:
+        rejected, ended = turn.accepted < turn.drafted, turn.drafted < longest
+        agrees += [True] * turn.accepted + [not rejected]
+        drafts += [True] * turn.accepted + [rejected or not ended]
+    found, place, again = [], 0, False
+    while place < len(agrees):
+        most = min(length, len(agrees) - place - 1)
+        accepted = 0
+        while accepted < most and agrees[place + accepted] and drafts[place + accepted]:
+            accepted += 1
+        drafted = most if drafts[place + accepted] else accepted
+        found.append(Traced.chain(drafted, accepted, again=again))
+        again = 0 < drafted == accepted
+        place += accepted + 1
+    return found
 
 
 def _levels(turn: Round) -> tuple[int, ...]:
@@ -52,8 +87,7 @@ def _levels(turn: Round) -> tuple[int, ...]:
     depths: list[int] = []
     for parent in parents:
         depths.append(0 if parent < 0 else depths[parent] + 1)
-    growing = sorted({parent for parent in parents if parent >= 0})
     levels = [0] * max(depths)
-    for node in growing:
+    for node in {parent for parent in parents if parent >= 0}:
         levels[depths[node]] += 1
     return tuple(levels)

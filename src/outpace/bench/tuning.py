@@ -100,16 +100,16 @@ class Tuning:
             for source in self.sources:
                 longest = source.longest(self.lengths)
                 rounds = self._rounds(prompt, source.drafter, longest)
-                source.turns += traced(rounds)
+                source.texts.append(traced(rounds))
                 for turn in rounds:
                     stats[source.label].add(turn)
                 notify(f"acceptance: {source.label}, prompt {number + 1}")
         for source in self.sources:
             source.acceptance = stats[source.label].per_depth_acceptance
             drafting = self.drafting.get(source.name) if source.model is not None else None
-            source.prices = Prices.of(self.verifying, drafting, plain, source.turns)
-        tokens = self.writing.max_new_tokens - 1
-        self.candidates = candidates(self.target, self.sources, self.lengths, tokens)
+            turns = [turn for text in source.texts for turn in text]
+            source.prices = Prices.of(self.verifying, drafting, plain, turns)
+        self.candidates = candidates(self.target, self.sources, self.lengths)
         self.samples = {one.name: {} for one in self.candidates}
 
     def _rounds(
