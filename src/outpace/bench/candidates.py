@@ -70,8 +70,8 @@ class Source:
         """What its rounds cost, for the gate."""
         prices = self._priced()
         if self.is_chain:
-            return prices.costs()
-        return prices.costs_of([turn for text in self.texts for turn in text])
+            return _readable(prices.costs())
+        return _readable(prices.costs_of([turn for text in self.texts for turn in text]))
 
     def seconds(self, length: int | None, longest: int) -> list[float]:
         """Return the predicted seconds of decoding each text that was traced.
@@ -101,6 +101,18 @@ class Source:
     def _priced(self) -> Prices:
         assert self.prices is not None, "traced and priced before it is used"
         return self.prices
+
+
+def _readable(costs: Costs) -> Costs:
+    """Return costs in whole units of ten nanoseconds: a recipe is for people too."""
+    return Costs(
+        {width: round(seconds, 8) for width, seconds in costs.verifying.items()},
+        {length: round(seconds, 8) for length, seconds in costs.drafting.items()},
+        round(costs.catching_up, 8),
+        round(costs.overhead, 8),
+        costs.held,
+        costs.per_slot,
+    )
 
 
 def _tokens(turns: Sequence[Traced]) -> int:
