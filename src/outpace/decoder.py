@@ -39,6 +39,8 @@ from .types import Context, Kind, Round, Times, TokenTree, Verdict
 from .verifiers import Verifier
 from .verifiers.coupled import CoupledVerifier
 
+BITWISE = 16
+"""Rows of all forwards of a round in a bitwise run."""
 WIDEST = 64
 """Nodes of the largest tree a round may have, root included."""
 
@@ -75,6 +77,11 @@ class Decoder:
                 f"{type(self.verifier).__name__} takes chains only, {type(self.drafter).__name__} "
                 "drafts trees: verify with coupled, rejection or sequoia"
             )
+        if target.bitwise and self.drafter.branches:
+            raise InvalidArgument(
+                f"a bitwise run takes chains only, {type(self.drafter).__name__} drafts trees: "
+                "leave bitwise out, or draft with a model or prompt-lookup"
+            )
         self.lengths = _default_lengths(self.drafter) if lengths is None else lengths
         self.clock = WallClock() if clock is None else clock
         self.drafter.attach(target)
@@ -92,6 +99,7 @@ class Decoder:
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         runtime: str | None = None,
+        bitwise: bool = False,
         verifier: str | Verifier = "coupled",
         clock: Clock | None = None,
     ) -> Decoder:
@@ -117,14 +125,19 @@ class Decoder:
                 target that is loaded already runs.
             runtime: how forwards of the models that are loaded here are run: ``eager``,
                 ``graph``, ``compile`` or ``auto``, see :meth:`LanguageModel.use_runtime`; None is
-                ``auto``.
+                ``auto``, or what a target that is loaded already has.
+            bitwise: run all forwards of the target at one width and over one number of slots, so
+                that a draft does not change the last bits of a score: what that holds for is
+                said in docs/runtime.md. Chains alone; it is slower.
             verifier: ``coupled``, ``rejection``, ``sequoia``, ``block``, or a Verifier.
             clock: read at the seams of a round.
 
         Raises:
             OutpaceError: a name, value or model that cannot be used; the message says which.
         """
-        runtime = check_runtime("auto" if runtime is None else runtime)
+        if runtime is None:
+            runtime = target.runtime_name if isinstance(target, LanguageModel) else "auto"
+        runtime = check_runtime(runtime)
         lengths = None if draft_length is None else make_lengths(draft_length)
         chosen = make_verifier(verifier)
         shape = make_shape(tree, draft_length)
@@ -149,6 +162,8 @@ class Decoder:
         else:
             dtype = dtype or "bfloat16"
             target = load(target, dtype=dtype, device=device, runtime=runtime)
+        if bitwise:
+            target.use_runtime(runtime, bitwise=BITWISE)
         if not isinstance(drafter, Drafter):
             drafter = make_drafter(drafter, shape, dtype=dtype, device=device, runtime=runtime)
         return cls(target, drafter, verifier=chosen, lengths=lengths, clock=clock)
@@ -227,7 +242,11 @@ class Decoder:
         drawing = Drawing(kind, sampler, self.target.vocabulary)
         self.lengths.start()
         started = self.clock.read()
-        logits = target.prefill(context.tokens, room=min(request.ends.remaining, 4096) + WIDEST)
+        bitwise, left = self.target.bitwise, request.ends.remaining
+        # a bitwise run reads as many slots from its beginning to its end
+        logits = target.prefill(
+            context.tokens, room=(left if bitwise else min(left, 4096)) + WIDEST
+        )
         target.serves = context
         self._serve(request, resume=request.resumed)
         drafted = self.clock.read()
@@ -269,6 +288,8 @@ class Decoder:
                 if self.drafter.serves is not context:
                     self._serve(request, resume=True)
                 budget = self.lengths.next(context).clip(request.ends.remaining - 1)
+                if bitwise:
+                    budget = budget.clip(bitwise - 1)
                 tree = self.drafter.propose(context, budget, drawing)
                 self.verifier.check(tree)
                 drafted = self.clock.read()

@@ -33,6 +33,7 @@ from ..drawing import Drawing
 from ..errors import InvalidArgument
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel, load
+from ..recipe import Recipe
 from ..sampling import Sampler
 from ..types import Budget, Context, TokenTree, Verdict
 from ..verifiers import Verifier
@@ -49,6 +50,8 @@ class Models:
     drafter: LanguageModel | None
     others: dict[str, LanguageModel] = field(default_factory=dict)
     """Draft models that methods name themselves, each loaded once."""
+    recipe: Recipe | None = None
+    """What the method ``recipe`` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,18 +194,30 @@ class _Again(Drafter):
 
 
 class Loop(Method):
-    """A drafter of ours, through the one loop."""
+    """A drafter of ours, through the one loop.
 
-    def __init__(self, name: str, models: Models, draft_length: int | str) -> None:
+    Args:
+        name: of the method; a drafter's, where no decoder is given.
+        models: what it runs on.
+        draft_length: of every round, or a length controller by name.
+        decoder: one that is put together already, on these models.
+    """
+
+    def __init__(
+        self, name: str, models: Models, draft_length: int | str, decoder: Decoder | None = None
+    ) -> None:
         self.name = name
         self.models = models
         self._length = draft_length
-        method, own = with_length(name)
-        drafter = _drafter(method, models)
-        self._own_budget = drafter.budget if own is None else None
-        own_budget = self._own_budget is not None and isinstance(draft_length, int)
-        lengths = FixedLength() if own_budget else make_lengths(draft_length)
-        self.decoder = Decoder(models.target, drafter, lengths=lengths)
+        self._own_budget: Budget | None = None
+        if decoder is None:
+            method, own = with_length(name)
+            drafter = _drafter(method, models)
+            self._own_budget = drafter.budget if own is None else None
+            own_budget = self._own_budget is not None and isinstance(draft_length, int)
+            lengths = FixedLength() if own_budget else make_lengths(draft_length)
+            decoder = Decoder(models.target, drafter, lengths=lengths)
+        self.decoder = decoder
         self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
         self.exact = self.decoder.exact
         self.same_text = self.exact and self.decoder.verifier.same_text

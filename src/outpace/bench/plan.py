@@ -8,6 +8,7 @@ from ..compose import drafter_by_name, with_its_model
 from ..drafters.suffix import SuffixDrafter
 from ..errors import InvalidArgument, UnknownName
 from ..lengths.fixed import DEFAULT_LENGTH, check_length
+from ..recipe import GATE
 from . import beam
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
 from .methods import Loop, Method, Models, names_a_model, tree_of, with_length
@@ -15,6 +16,8 @@ from .methods import Loop, Method, Models, names_a_model, tree_of, with_length
 BASELINES = ("hf", "hf-compiled", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
 ALIASES = {"plain": "none", "draft": "model"}
 """Drafters by the names of their methods here."""
+RECIPE = "recipe"
+"""The method that runs a recipe, where there is one."""
 
 
 def method_names() -> list[str]:
@@ -42,7 +45,7 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
         tree = tree_of(method)
         if is_call(method):
             called = method.partition("(")[0].strip()
-            if called in {*BASELINES, *ALIASES, *beam.NAMES}:
+            if called in {*BASELINES, *ALIASES, *beam.NAMES, RECIPE}:
                 raise InvalidArgument(
                     f"method {name!r}: {called} takes no settings: leave them out"
                 )
@@ -52,10 +55,10 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
                     f"method {name!r}: the benchmark forgets every text before the next one, a "
                     "file to keep them has no use: leave keep out"
                 )
-        elif not (tree or method in method_names() or _with_model(method)):
+        elif not (tree or method in {*method_names(), RECIPE} or _with_model(method)):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
-        alone = {"hf", "hf-compiled", "hf-assisted-tuned", "plain", *beam.NAMES}
+        alone = {"hf", "hf-compiled", "hf-assisted-tuned", "plain", RECIPE, *beam.NAMES}
         if length is not None and (tree or method in alone or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
         if temperature and method in beam.NAMES:
@@ -91,6 +94,8 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     """
     method, own = with_length(name)
     length = _number(own or draft_length)
+    if method == RECIPE:
+        return _recipe(name, models)
     if method in beam.NAMES:
         return (beam.Beam if method == beam.OURS else beam.HuggingFaceBeam)(name, models)
     if method not in BASELINES:
@@ -110,6 +115,17 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     check_length(length)
     kind = Assisted if method == "hf-assisted" else PromptLookup
     return kind(name, models, length)
+
+
+def _recipe(name: str, models: Models) -> Loop:
+    recipe, drafter = models.recipe, models.drafter
+    if recipe is None:
+        raise InvalidArgument(f"method {name!r}: there is no recipe: give one, or leave it out")
+    # a copy in few bits is named after its model: zoo:small (int8)
+    same = drafter is not None and drafter.name.partition(" (")[0] == recipe.drafter
+    decoder = recipe.decoder(target=models.target, drafter=drafter if same else None)
+    length = GATE if recipe.draft_length is None else recipe.draft_length
+    return Loop(name, models, length, decoder)
 
 
 def _number(length: int | str) -> int | str:

@@ -16,17 +16,21 @@ from ..calls import split
 from ..errors import InvalidArgument
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
+from .recipe import a_recipe, is_given, recipe_for
 from .text import visible
+from .warm import RUNTIME, check_runtime, run_as
 
 if TYPE_CHECKING:
     from ..bench import Bench, BenchPrompt, Models, Record
     from ..bench.runner import Notify
+    from ..recipe import Recipe
     from .screen import Screen
 
 DEFAULT_METHODS = ("hf", "hf-assisted", "plain", "draft", "prompt-lookup", "ngram")
 
 
 def bench(
+    context: typer.Context,
     target: Annotated[str, a_text("MODEL", "Model folder or hub name.")] = "zoo:target",
     drafter: Annotated[
         str | None,
@@ -41,6 +45,14 @@ def bench(
             "drafts K tokens in this method alone, tree:SHAPE trees of this shape, "
             "NAME(KEY=VALUE, ...) gives a drafter settings, as in early-exit(layers=2)@3. "
             f"Default: {','.join(DEFAULT_METHODS)}, as far as there is a draft model.",
+        ),
+    ] = None,
+    recipe_file: Annotated[
+        str | None,
+        a_recipe(
+            "Measure this recipe too, as the method recipe. Its target, draft model, dtype and "
+            "device are those of all methods; --target, --drafter, --dtype and --device win where "
+            "they are given."
         ),
     ] = None,
     prompts: Annotated[
@@ -81,6 +93,7 @@ def bench(
         str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
     ] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
+    runtime: Annotated[str, a_text("NAME", f"{RUNTIME} Models are compiled first.")] = "auto",
     seed: Annotated[int, a_whole("Of the noise and of the order of the methods.")] = 0,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="OUT", help="Write the whole record here.")
@@ -93,18 +106,25 @@ def bench(
     """Measure methods side by side: same prompts, in turn, in one process."""
     from .screen import Screen, loading
 
-    outputs = [_writable(one) for one in (json_file, markdown_file) if one is not None]
+    outputs = [writable(one) for one in (json_file, markdown_file) if one is not None]
     if len(set(outputs)) < len(outputs):
         raise InvalidArgument(f"--json and --markdown are one file ({json_file}): give two")
+    recipe = None
+    if recipe_file is not None:
+        recipe, drafter = _recipe(context, recipe_file, drafter)
+        target, dtype, device = recipe.target, recipe.dtype, recipe.device
     pair = zoo.partner(target)
     if drafter is None and pair.startswith(zoo.PREFIX):
         drafter = pair
-    names = _split(methods) if methods else _default_methods(drafter)
+    names = names_in(methods) if methods else _default_methods(drafter)
+    names += [f"tree:{shape}" for shape in tree or ()]
+    names += [] if recipe is None else ["recipe"]
     config: dict[str, Any] = {
         "target": target,
         "drafter": drafter,
-        "methods": [*names, *(f"tree:{shape}" for shape in tree or ())],
-        "prompts": _split(prompts or ["pg19,humaneval"]),
+        "methods": names,
+        "recipe": recipe_file,
+        "prompts": names_in(prompts or ["pg19,humaneval"]),
         "data_dir": data_dir,
         "limit": limit,
         "prompt_tokens": prompt_tokens,
@@ -115,10 +135,11 @@ def bench(
         "temperature": temperature,
         "dtype": dtype,
         "device": device,
+        "runtime": runtime,
         "seed": seed,
     }
     with loading(f"loading {target}"):
-        made, cut, where = _prepare(config, chosen=bool(methods))
+        made, cut, where = _prepare(config, recipe, chosen=bool(methods))
     screen = Screen(sys.stdout, color=color)
     with progress(made.steps) as notify:
         done = made.run(notify)
@@ -128,9 +149,9 @@ def bench(
     record = make_record(made, done, {**config, "command": _command(config)}, where, cut=cut)
     lost = []
     if json_file is not None:
-        lost += _write(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        lost += write_file(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     if markdown_file is not None:
-        lost += _write(markdown_file, markdown(record))
+        lost += write_file(markdown_file, markdown(record))
     show(screen, record)
     if lost:
         raise InvalidArgument(f"not written: {'; '.join(lost)}: give another place")
@@ -159,17 +180,33 @@ def show(screen: "Screen", record: "Record", *, brief: bool = False) -> None:
 
     if not screen.terminal:
         screen.console.width = 200  # nothing is gained by folding lines for a file
-    screen.console.print(_grid(SPEED, speed_rows(record), screen))
-    screen.console.print(_grid(TEXT, text_rows(record), screen))
+    screen.console.print(grid(SPEED, speed_rows(record), screen))
+    screen.console.print(grid(TEXT, text_rows(record), screen))
     if not brief and (cells := breakdown_rows(record)):
-        screen.console.print(_grid(BREAKDOWN, cells, screen))
+        screen.console.print(grid(BREAKDOWN, cells, screen))
     screen.console.print(verdict(record))
     for warning in record["warnings"]:
         if not (brief and warning["kind"] in {"interval", "few"}):
             screen.console.print(f"warning: {visible(warning['text'])}", style="yellow")
 
 
-def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dict[str, Any]]:
+def _recipe(context: typer.Context, file: str, drafter: str | None) -> tuple["Recipe", str | None]:
+    """Return the recipe in a file, as the options change it, and the draft model of all methods."""
+    from ..compose import drafter_by_name, with_its_model, with_partner
+
+    recipe = recipe_for(context, file, ("target", "dtype", "device"))
+    named = with_partner(recipe.drafter, recipe.target)
+    if with_its_model(named) is None and drafter_by_name(named) is None:
+        if is_given(context, "drafter") and drafter != named:
+            recipe = recipe.but(drafter=drafter, tree=recipe.tree)
+        else:
+            drafter = named
+    return recipe, drafter
+
+
+def _prepare(
+    config: dict[str, Any], recipe: "Recipe | None", *, chosen: bool
+) -> tuple["Bench", int, dict[str, Any]]:
     """Check everything, then load: loading may take minutes."""
     from ..bench import (
         Bench,
@@ -187,7 +224,12 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
     from ..stopping import check_ends
 
     names = check_methods(config["methods"], config["temperature"])
+    if recipe is not None:
+        recipe.set_threads()
+    elif "recipe" in names:
+        raise InvalidArgument("method 'recipe': give --recipe FILE, or leave it out of --methods")
     make_lengths(config["draft_length"])
+    check_runtime(config["runtime"])
     check_ends(config["max_new_tokens"], ())
     Sampling(temperature=config["temperature"], seed=config["seed"])
     for option in ("repeats", "warmup"):
@@ -205,7 +247,7 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
     if needs and config["drafter"] is None:
         raise InvalidArgument(f"method {needs[0]!r} needs a draft model: give --drafter")
     takes = config["drafter"] is not None and any(map(lacks_model, names))
-    models = _load(config, bool(needs) or takes)
+    models = _load(config, recipe, bool(needs) or takes)
     if not chosen:
         names, why = that_run(names, models)
         config["methods"] = names
@@ -223,20 +265,23 @@ def _prepare(config: dict[str, Any], *, chosen: bool) -> tuple["Bench", int, dic
     return made, cut, environment()
 
 
-def _load(config: dict[str, Any], drafts: bool) -> "Models":
+def _load(config: dict[str, Any], recipe: "Recipe | None", drafts: bool) -> "Models":
     from ..bench import Models
     from ..models import load
 
     settings = {"dtype": config["dtype"], "device": config["device"]}
     target = load(config["target"], **settings)
-    return Models(target, load(config["drafter"], **settings) if drafts else None)
+    drafter = load(config["drafter"], **settings) if drafts else None
+    run_as([model for model in (target, drafter) if model is not None], config["runtime"])
+    return Models(target, drafter, recipe=recipe)
 
 
 def _default_methods(drafter: str | None) -> list[str]:
     return [name for name in DEFAULT_METHODS if drafter or name not in {"draft", "hf-assisted"}]
 
 
-def _split(given: Sequence[str]) -> list[str]:
+def names_in(given: Sequence[str]) -> list[str]:
+    """Return the names in options that take several, separated by commas."""
     pieces = [name for one in given for name in split(one, ",")]
     return [name.strip() for name in pieces if name.strip()]
 
@@ -251,7 +296,7 @@ def _command(config: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _writable(name: str) -> Path:
+def writable(name: str) -> Path:
     """Refuse a file that could not be written after minutes of measuring."""
     path = Path(name).expanduser().resolve()
     if path.is_dir():
@@ -263,7 +308,7 @@ def _writable(name: str) -> Path:
     return path
 
 
-def _write(name: str, text: str) -> list[str]:
+def write_file(name: str, text: str) -> list[str]:
     """Write a file whole or not at all; return why it could not be written."""
     path = Path(name).expanduser().resolve()
     try:
@@ -284,7 +329,7 @@ def _is_special(path: Path) -> bool:
 
 
 @contextmanager
-def progress(steps: int) -> Iterator["Notify"]:
+def progress(steps: int, unit: str = "texts") -> Iterator["Notify"]:
     """Show a bar with the time left on a terminal, elsewhere a line at every tenth."""
     from .screen import Screen
 
@@ -296,7 +341,7 @@ def progress(steps: int) -> Iterator["Notify"]:
             nonlocal done, total
             done, total = done + 1, total + more
             if done * 10 // total > (done - 1) * 10 // total:
-                print(f"{done} of {total} texts ({visible(what)})", file=sys.stderr, flush=True)
+                print(f"{done} of {total} {unit} ({visible(what)})", file=sys.stderr, flush=True)
 
         yield line
         return
@@ -326,7 +371,8 @@ def progress(steps: int) -> Iterator["Notify"]:
         yield advance
 
 
-def _grid(head: Sequence[str], cells: Sequence[Sequence[str]], screen: "Screen") -> Any:
+def grid(head: Sequence[str], cells: Sequence[Sequence[str]], screen: "Screen") -> Any:
+    """Return a table for a screen."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -10,14 +10,29 @@ from ..errors import PromptError
 from .beams import beam_settings, check_beams, search, search_as_json
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
+from .recipe import a_recipe, recipe_for
 from .text import print_json
+from .warm import RUNTIME, say_notes
 
 if TYPE_CHECKING:
     from ..decoder import Decoder, Stream
+    from ..recipe import Recipe
     from ..types import Round
+
+_OF_A_RECIPE = (
+    "target",
+    "drafter",
+    "tree",
+    "draft_length",
+    "verifier",
+    "dtype",
+    "device",
+    "runtime",
+)
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[
         list[str] | None,
         typer.Argument(
@@ -37,6 +52,14 @@ def generate(
         ),
     ] = "auto",
     file: Annotated[str | None, a_text("PATH", "Read the prompt from a file.")] = None,
+    recipe_file: Annotated[
+        str | None,
+        a_recipe(
+            "Decode as this file says, which outpace tune has written; --target, --drafter, "
+            "--tree, --draft-length, --verifier, --dtype, --device and --runtime win where they are "
+            "given."
+        ),
+    ] = None,
     tree: Annotated[
         str | None,
         a_text(
@@ -90,6 +113,15 @@ def generate(
         str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
     ] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
+    runtime: Annotated[str, a_text("NAME", RUNTIME)] = "auto",
+    bitwise: Annotated[
+        bool,
+        typer.Option(
+            "--bitwise",
+            help="Run all forwards at one width, so that drafting does not change the last bits "
+            "of a score; chains only, and slower.",
+        ),
+    ] = False,
     color: Annotated[bool, typer.Option(help="Colour by kind of token, on a terminal.")] = True,
     show_trees: Annotated[
         bool, typer.Option("--show-trees", help="Draw what each round drafted, then the text.")
@@ -117,6 +149,13 @@ def generate(
             "verifier": (verifier, "coupled"),
         },
     )
+    recipe = None
+    if recipe_file is not None:
+        recipe = recipe_for(context, recipe_file, _OF_A_RECIPE)
+        target, drafter, tree = recipe.target, recipe.drafter, recipe.tree
+        draft_length = None if recipe.draft_length is None else str(recipe.draft_length)
+        verifier, dtype, device = recipe.verifier, recipe.dtype, recipe.device
+        runtime = recipe.runtime
     text = _read_prompt(prompt or [], file)
     sampling: dict[str, Any] = {
         "temperature": temperature,
@@ -139,12 +178,14 @@ def generate(
         "draft_length": draft_length,
         "dtype": dtype,
         "device": device,
+        "runtime": runtime,
         "verifier": verifier,
+        "bitwise": bitwise,
     }
     if searched is not None:
         kept = ("top_k", "repetition_penalty", "no_repeat_ngram_size")
         searched |= {name: sampling[name] for name in kept}
-        parts = {"drafter": "none", "dtype": dtype, "device": device}
+        parts = {"drafter": "none", "dtype": dtype, "device": device, "runtime": runtime}
         decoder = _load(target, parts, sampling, ends, searched)
         settings = {**searched, **ends}
         if not as_json:
@@ -152,7 +193,7 @@ def generate(
         request = {"target": target, "dtype": dtype, "device": str(decoder.target.device)}
         request |= {**settings, "prompt": text}
         return search_as_json(decoder, text, settings, request, show=show_beams)
-    decoder = _load(target, parts, sampling, ends)
+    decoder = _load(target, parts, sampling, ends, recipe=recipe)
     from ..drafters.none import NoDrafter
 
     if draft_length is None and not isinstance(decoder.drafter, NoDrafter):
@@ -160,6 +201,7 @@ def generate(
     stream = decoder.stream(text, **sampling, **ends)
     if as_json:
         request = {"target": target, **parts, **sampling, **ends, "prompt": text}
+        request |= {} if recipe_file is None else {"recipe": recipe_file}
         request["device"] = str(decoder.target.device)
         return _print_json(decoder, stream, request, trees=show_trees)
     return _print_text(decoder, stream, color=color, trees=show_trees)
@@ -171,6 +213,7 @@ def _load(
     sampling: dict[str, Any],
     ends: dict[str, Any],
     searched: dict[str, Any] | None = None,
+    recipe: "Recipe | None" = None,
 ) -> "Decoder":
     """Load the models, after all values are known to be good: loading may take minutes."""
     from .screen import loading
@@ -186,7 +229,8 @@ def _load(
         if searched is not None:
             check_beams(searched)
         parts["drafter"] = with_partner(parts["drafter"], target)  # for the record
-        decoder = Decoder.from_pretrained(target, **parts)
+        decoder = Decoder.from_pretrained(target, **parts) if recipe is None else recipe.decoder()
+    say_notes([decoder.target, *decoder.drafter.models])
     if decoder.target.tokenizer is None:
         raise PromptError(
             f"{target} has no tokenizer that can be read, so it cannot take a text: "

@@ -13,11 +13,14 @@ import typer
 from ..errors import OutpaceError
 from ..version import __version__
 from .bench import bench
+from .cache import app as cache
 from .demo import demo
 from .doctor import doctor
 from .generate import generate
 from .interrupt import INTERRUPTED, interruptible
 from .text import visible
+from .tune import tune
+from .warm import warm
 
 app = typer.Typer(
     name="outpace",
@@ -29,7 +32,10 @@ app = typer.Typer(
 )
 app.command(short_help="Continue a prompt.")(interruptible(generate))
 app.command(short_help="Measure methods side by side.")(interruptible(bench))
+app.command(short_help="Find out what to decode with here.")(interruptible(tune))
 app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
+app.command(short_help="Compile models ahead.")(interruptible(warm))
+app.add_typer(cache)
 app.command(short_help="Show what is here, and what works here.")(interruptible(doctor))
 
 

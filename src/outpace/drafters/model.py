@@ -70,7 +70,7 @@ class ModelDrafter(SessionDrafter):
         confidence: float | None,
         drawing: Drawing,
     ) -> TokenTree:
-        """Draft where a choice needs the tokens before it, its law is wanted, or the end is open."""
+        """Draft where a choice looks at tokens, its law is wanted, or the end is open."""
         logits = self._session.extend(fresh)
         drafted: list[Tensor] = []
         laws: list[Tensor] = []

@@ -62,6 +62,12 @@ class Planning(Steering):
         made = {draw: shape.template for draw, shape in self._plans.items()}
         return {draw: template for draw, template in made.items() if template is not None}
 
+    @property
+    def shares(self) -> dict[str, list[float]]:
+        """How often the child of each rank was accepted so far, by the way of drawing."""
+        ranks = {} if self._pair is None else self._pair.ranks
+        return {draw: one.shares for draw, one in ranks.items()}
+
     def observe(self, turn: Round) -> None:
         """Count which children stood; plan anew when twice as much is known."""
         if self._pair is None or not turn.drafted:
@@ -113,7 +119,7 @@ def best_tree(
 
     def speed(tree: Template) -> float:
         seconds = Costs(verifying).verify(len(tree)) + sum(
-            Costs(drafting).verify(width) for width in _widths(tree)
+            Costs(drafting).verify(width) for width in level_widths(tree)
         )
         return (1 + expected(tree, shares)) / seconds
 
@@ -129,7 +135,7 @@ def expected(tree: Template, shares: Sequence[float]) -> float:
     return sum(reached[1:])
 
 
-def _widths(tree: Template) -> list[int]:
+def level_widths(tree: Template) -> list[int]:
     """Return how many nodes of each level get children, one forward each; the root is the first."""
     widths, level = [], [0]
     while growing := [node for node in level if tree[node]]:

@@ -97,6 +97,11 @@ class TreeDrafter(ModelDrafter):
         """Of a planned shape, the trees that are drafted now, by the way of drawing."""
         return self._steering.plans if isinstance(self._steering, Planning) else {}
 
+    @property
+    def shares(self) -> dict[str, list[float]]:
+        """Of a planned shape, how often the child of each rank was accepted, likewise."""
+        return self._steering.shares if isinstance(self._steering, Planning) else {}
+
     def reset(self) -> None:
         """Forget earlier texts; what a pair is worth to a planned shape stays known."""
         super().reset()

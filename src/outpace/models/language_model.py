@@ -129,7 +129,7 @@ class LanguageModel:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The widths of a round's forwards that differ in cost; between two, the next one counts."""
+        """The widths of a round's forwards that differ in cost: steps of a staircase."""
         return self._runtime.widths
 
     def prepared(self) -> Prepared:

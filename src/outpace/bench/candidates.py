@@ -1,0 +1,187 @@
+"""What could be used to decode: plain decoding, and drafters with their lengths and trees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .. import registry
+from ..decoder import Decoder
+from ..drafters import Drafter
+from ..drafters.model import ModelDrafter
+from ..drafters.none import NoDrafter
+from ..drafters.sequoia import level_widths
+from ..drafters.tree import TreeDrafter
+from ..lengths.costs import Costs
+from ..lengths.fixed import FixedLength
+from ..models import LanguageModel
+from ..recipe import GATE
+from .methods import Loop, Models
+from .prediction import Prices, plan_speed
+from .trace import Traced, replayed
+
+PLAIN = "plain"
+ENOUGH = 16
+"""Rounds with one tree that say more of it than the shares it was planned from."""
+
+
+@dataclass(slots=True)
+class Source:
+    """A drafter that is looked into.
+
+    Attributes:
+        name: of the drafter, as a recipe has it.
+        drafter: itself, not attached yet.
+        tree: text of its trees' shape; None where it drafts in its own way.
+        acceptance: α by depth, for chains.
+        texts: its rounds with the longest drafts, of each text.
+        prices: of its rounds.
+    """
+
+    name: str
+    drafter: Drafter
+    tree: str | None = None
+    acceptance: list[float] = field(default_factory=list)
+    texts: list[list[Traced]] = field(default_factory=list)
+    prices: Prices | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, with the shape of its trees."""
+        return self.name if self.tree is None else f"{self.name} tree:{self.tree}"
+
+    @property
+    def model(self) -> LanguageModel | None:
+        """The model that drafts by itself, one forward a level; None for all other drafters."""
+        return self.drafter.model if isinstance(self.drafter, ModelDrafter) else None
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether it takes a draft length."""
+        return self.drafter.budget is None
+
+    def longest(self, lengths: Sequence[int]) -> FixedLength:
+        """Return the longest drafts to try."""
+        own = self.drafter.budget
+        return FixedLength(max(lengths)) if own is None else FixedLength(own.depth, own.nodes)
+
+    @property
+    def costs(self) -> Costs:
+        """What its rounds cost, for the gate."""
+        prices = self._priced()
+        if self.is_chain:
+            return _readable(prices.costs())
+        return _readable(prices.costs_of([turn for text in self.texts for turn in text]))
+
+    def seconds(self, length: int | None, longest: int) -> list[float]:
+        """Return the predicted seconds of decoding each text that was traced.
+
+        Args:
+            length: draft tokens a round; None is as it was traced.
+            longest: draft tokens a round as it was traced.
+        """
+        prices = self._priced()
+        if length is not None:
+            return [prices.seconds(replayed(text, longest, length)) for text in self.texts]
+        if isinstance(self.drafter, TreeDrafter) and self.drafter.plans:
+            speed = self._planned(self.drafter)
+            return [_tokens(text) / speed for text in self.texts]
+        return [prices.seconds(text) for text in self.texts]
+
+    def _planned(self, drafter: TreeDrafter) -> float:
+        """Return the predicted tokens a second of the tree that is planned now."""
+        prices = self._priced()
+        draw, plan = next(iter(drafter.plans.items()))
+        levels = tuple(level_widths(plan))
+        rounds = [turn for text in self.texts for turn in text if turn.levels == levels]
+        if len(rounds) < ENOUGH:
+            return plan_speed(prices, plan, drafter.shares[draw])
+        return _tokens(rounds) / prices.seconds(rounds)
+
+    def _priced(self) -> Prices:
+        assert self.prices is not None, "traced and priced before it is used"
+        return self.prices
+
+
+def _readable(costs: Costs) -> Costs:
+    """Return costs in whole units of ten nanoseconds: a recipe is for people too."""
+    return Costs(
+        {width: round(seconds, 8) for width, seconds in costs.verifying.items()},
+        {length: round(seconds, 8) for length, seconds in costs.drafting.items()},
+        round(costs.catching_up, 8),
+        round(costs.overhead, 8),
+        costs.held,
+        costs.per_slot,
+    )
+
+
+def _tokens(turns: Sequence[Traced]) -> int:
+    return sum(1 + turn.accepted for turn in turns)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One way to decode.
+
+    Attributes:
+        name: ``plain``, ``DRAFTER@K``, ``DRAFTER tree:SHAPE``, or with ``gate``.
+        source: its drafter; None is plain decoding.
+        length: draft tokens a round, or ``gate``; None where the drafter decides.
+        predicted: tokens a second of decoding.
+        loop: the method that writes texts with it.
+    """
+
+    name: str
+    source: Source | None
+    length: int | str | None
+    predicted: float
+    loop: Loop
+
+
+def candidates(
+    target: LanguageModel, sources: Sequence[Source], lengths: Sequence[int]
+) -> list[Candidate]:
+    """Return what is worth measuring, each with its prediction.
+
+    A draft model is measured at every length; what drafts without a model, where it takes a length,
+    at the one that promises most. Every drafter has the gate as well, which should be as fast as
+    the best of its lengths, or as plain decoding, on each text.
+
+    Args:
+        target: the model whose text is written.
+        sources: the drafters, traced and priced.
+        lengths: draft tokens a round.
+    """
+    found = [_plain(target, sources[0])]
+    longest, models = max(lengths), Models(target, None)
+    for source in sources:
+        plain = [_tokens(text) / found[0].predicted for text in source.texts]
+        tokens = sum(map(_tokens, source.texts))
+        each: dict[int | None, list[float]]
+        if source.is_chain:
+            each = {length: source.seconds(length, longest) for length in lengths}
+            if source.model is None:
+                best = min(each, key=lambda length: sum(each[length]))
+                tried = {best: each[best]}
+            else:
+                tried = each
+        else:
+            tried = each = {None: source.seconds(None, longest)}
+        for length, seconds in tried.items():
+            name = source.label if length is None else f"{source.label}@{length}"
+            fixed = source.longest([length or 1])
+            decoder = Decoder(target, source.drafter, lengths=fixed)
+            loop = Loop(name, models, length or 0, decoder)
+            found.append(Candidate(name, source, length, tokens / sum(seconds), loop))
+        gate = registry.get("lengths", GATE)(costs=source.costs, frozen=True)
+        name = f"{source.label} {GATE}"
+        loop = Loop(name, models, GATE, Decoder(target, source.drafter, lengths=gate))
+        gated = sum(map(min, zip(plain, *each.values(), strict=True)))
+        found.append(Candidate(name, source, GATE, tokens / gated, loop))
+    return found
+
+
+def _plain(target: LanguageModel, source: Source) -> Candidate:
+    assert source.prices is not None, "traced and priced before it is used"
+    loop = Loop(PLAIN, Models(target, None), 0, Decoder(target, NoDrafter()))
+    return Candidate(PLAIN, None, None, 1 / source.prices.plain, loop)

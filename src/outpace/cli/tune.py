@@ -1,0 +1,344 @@
+"""``outpace tune``: what to decode with on this machine, predicted, measured, and kept."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import zoo
+from ..errors import InvalidArgument
+from .bench import grid, names_in, progress, writable, write_file
+from .interrupt import INTERRUPTED
+from .options import a_number, a_text, a_whole
+from .text import visible
+from .warm import RUNTIME, check_runtime, run_as
+
+if TYPE_CHECKING:
+    from ..bench.candidates import Source
+    from ..bench.tuning import Tuning
+    from ..drafters.shape import Shape
+    from ..models import LanguageModel
+    from .screen import Screen
+
+LENGTHS = "1,2,3,4,5,6,8"
+RECIPE = "outpace-recipe.toml"
+
+
+def tune(
+    target: Annotated[str, a_text("MODEL", "Model folder or hub name.")] = "zoo:target",
+    drafter: Annotated[
+        list[str] | None,
+        a_text(
+            "NAME",
+            "A draft model or a method, as of generate; may be given several times. Default: the "
+            "embedded drafter for the embedded target, prompt-lookup and suffix.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        a_text(
+            "NAMES",
+            "What you write about, best a file of your own (.txt is one prompt, .jsonl has one a "
+            "line); or wikitext, pg19, humaneval, spec-bench. Default: pg19,humaneval.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None, a_text("DIR", "Folder of the evaluation texts; else data/ in OUTPACE_DATA.")
+    ] = None,
+    limit: Annotated[int, a_whole("Prompts of each workload at most.")] = 4,
+    prompt_tokens: Annotated[int, a_whole("Length of a passage of pg19 or wikitext.")] = 128,
+    max_new_tokens: Annotated[int, a_whole("New tokens of every text; EOS is ignored.")] = 128,
+    temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
+    lengths: Annotated[
+        str, a_text("NUMBERS", "Draft lengths to look at, separated by commas.")
+    ] = LENGTHS,
+    tree: Annotated[
+        list[str] | None,
+        a_text(
+            "SHAPE",
+            "Trees of the draft models to look at; may be given several times. Default: sequoia, "
+            "planned for the pair.",
+        ),
+    ] = None,
+    no_trees: Annotated[bool, typer.Option("--no-trees", help="Look at chains alone.")] = False,
+    dtype: Annotated[
+        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
+    ] = "bfloat16",
+    device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
+    runtime: Annotated[str, a_text("NAME", f"{RUNTIME} Models are compiled first.")] = "auto",
+    seed: Annotated[int, a_whole("Of the noise and of the order of measuring.")] = 0,
+    recipe_file: Annotated[
+        str, typer.Option("--recipe", metavar="OUT", help="Write the recipe here.")
+    ] = RECIPE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a recipe that is there.")
+    ] = False,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="OUT", help="Write all figures here.")
+    ] = None,
+    color: Annotated[bool, typer.Option(help="Colours, on a terminal.")] = True,
+) -> int:
+    """Find out what to decode with here: predict, measure, and write a recipe."""
+    from .screen import Screen, loading
+
+    outputs = [writable(one) for one in (recipe_file, json_file) if one is not None]
+    if len(set(outputs)) < len(outputs):
+        raise InvalidArgument(f"--recipe and --json are one file ({json_file}): give two")
+    if outputs[0].exists() and not force:
+        raise InvalidArgument(
+            f"{recipe_file} is there already: give --force to overwrite it, or --recipe another "
+            "name"
+        )
+    config: dict[str, Any] = {
+        "target": target,
+        "drafters": _drafters(drafter or [zoo.partner(target), "prompt-lookup", "suffix"]),
+        "trees": _trees(tree, no_trees),
+        "lengths": _lengths(lengths),
+        "prompts": names_in(prompts or ["pg19,humaneval"]),
+        "data_dir": data_dir,
+        "limit": limit,
+        "prompt_tokens": prompt_tokens,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "dtype": dtype,
+        "device": device,
+        "runtime": runtime,
+        "seed": seed,
+    }
+    with loading(f"loading {target}"):
+        tuning = _prepare(config)
+    screen = Screen(sys.stdout, color=color)
+    if not _run(tuning, screen):
+        return INTERRUPTED
+    from ..bench.advice import measured_table, recipe_of, sentence, warnings
+    from ..recipe import Recipe
+
+    place = str(tuning.target.device)
+    base = Recipe(_place(target), dtype=dtype, device=place, runtime=tuning.target.runtime_name)
+    recipe = recipe_of(tuning, base)
+    lost = []
+    if json_file is not None:
+        record = {**measured_table(tuning), **_costs(tuning), "config": config}
+        record |= {"advice": sentence(tuning), "warnings": warnings(tuning)}
+        lost += write_file(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    try:
+        recipe.write(recipe_file)
+    except OSError as error:
+        lost.append(f"{recipe_file} ({error.strerror})")
+    if lost:
+        raise InvalidArgument(f"not written: {'; '.join(lost)}: give another place")
+    screen.console.print(f"{recipe_file} is written: outpace generate --recipe {recipe_file} …")
+    return 0
+
+
+def _run(tuning: "Tuning", screen: "Screen") -> bool:
+    """Take the steps and show what each has found; return whether all were taken."""
+    from ..bench.advice import sentence, warnings
+
+    if not screen.terminal:
+        screen.console.width = 200  # nothing is gained by folding lines for a file
+    interrupted = False
+    try:
+        with progress(tuning.price_steps, "steps") as notify:
+            tuning.price(notify)
+        _show_costs(tuning, screen)
+        with progress(tuning.trace_steps) as notify:
+            tuning.trace(notify)
+        _show_acceptance(tuning, screen)
+        with progress(tuning.measure_steps) as notify:
+            tuning.measure(notify)
+    except KeyboardInterrupt:
+        interrupted = True
+    if tuning.candidates:
+        _show_candidates(tuning, screen)
+    if tuning.done:
+        screen.console.print(sentence(tuning))
+    if tuning.verifying:
+        for warning in warnings(tuning):
+            screen.console.print(f"warning: {visible(warning)}", style="yellow")
+    if interrupted:
+        print(
+            f"outpace: interrupted: {tuning.done} of {len(tuning.prompts)} prompts are measured, "
+            "no recipe is written",
+            file=sys.stderr,
+        )
+    return not interrupted
+
+
+def _prepare(config: dict[str, Any]) -> "Tuning":
+    """Check everything, then load: loading may take minutes."""
+    from ..bench import Models, Writing, fit_prompts, load_prompts
+    from ..bench.tuning import Tuning
+    from ..compose import drafter_by_name, make_shape
+    from ..drafters.model import ModelDrafter
+    from ..models import load
+    from ..sampling import Sampling
+
+    if config["max_new_tokens"] < 2:
+        raise InvalidArgument(
+            f"{config['max_new_tokens']} new tokens: give 2 or more, the first one is the prefill's"
+        )
+    Sampling(temperature=config["temperature"], seed=config["seed"])
+    check_runtime(config["runtime"])
+    shapes = {text: make_shape(text) for text in config["trees"]}
+    for name in config["drafters"]:
+        drafter_by_name(name)
+    data_dir = config["data_dir"]
+    found = load_prompts(
+        config["prompts"],
+        data_dir=None if data_dir is None else Path(data_dir),
+        limit=config["limit"],
+        prompt_tokens=config["prompt_tokens"],
+    )
+    target = load(config["target"], dtype=config["dtype"], device=config["device"])
+    sources = [one for name in config["drafters"] for one in _sources(name, target, config, shapes)]
+    models = (model for one in sources for model in one.drafter.models)
+    run_as([target, *dict.fromkeys(models)], config["runtime"])
+    for source in sources:
+        if type(source.drafter) is ModelDrafter:  # others measure when they meet the target
+            source.drafter.attach(target)
+    smallest = min(
+        (model for source in sources for model in source.drafter.models),
+        key=lambda model: model.context_length or sys.maxsize,
+        default=None,
+    )
+    fitted, _ = fit_prompts(found, Models(target, smallest), config["max_new_tokens"])
+    writing = Writing(config["max_new_tokens"], config["temperature"], config["seed"])
+    return Tuning(target, sources, fitted, writing, config["lengths"])
+
+
+def _sources(
+    name: str,
+    target: "LanguageModel",
+    config: dict[str, Any],
+    shapes: dict[str, "Shape | None"],
+) -> list["Source"]:
+    """Return a drafter, and where it is a model the trees it can draft."""
+    from ..bench.candidates import Source
+    from ..compose import make_drafter, model_drafter
+    from ..drafters.model import ModelDrafter
+
+    made = make_drafter(name, dtype=config["dtype"], device=config["device"])
+    placed = _place(name)
+    found = [Source(placed, made)]
+    if type(made) is ModelDrafter:
+        found += [Source(placed, model_drafter(made.model, shapes[one]), one) for one in shapes]
+    return found
+
+
+def _drafters(names: Sequence[str]) -> list[str]:
+    if "none" in names:
+        raise InvalidArgument(
+            "drafter 'none' is plain decoding, which is always measured: leave it out"
+        )
+    return list(dict.fromkeys(names))
+
+
+def _trees(given: Sequence[str] | None, none: bool) -> list[str]:
+    if given and none:
+        raise InvalidArgument(f"--tree {given[0]!r} with --no-trees: give one of them")
+    return [] if none else list(dict.fromkeys(given or ["sequoia"]))
+
+
+def _lengths(text: str) -> list[int]:
+    from ..lengths.fixed import check_length
+
+    numbers = names_in([text])
+    if not numbers or not all(one.isascii() and one.isdigit() for one in numbers):
+        raise InvalidArgument(f"--lengths {text!r}: give whole numbers, as in {LENGTHS}")
+    lengths = sorted({int(one) for one in numbers})
+    for length in lengths:
+        check_length(length)
+    return lengths
+
+
+def _place(name: str) -> str:
+    """Return a name that means the same from any folder."""
+    return os.path.abspath(os.path.expanduser(name)) if os.path.isdir(name) else name
+
+
+def _costs(tuning: "Tuning") -> dict[str, Any]:
+    return {
+        "threads": tuning.threads,
+        "chosen_threads": tuning.chosen_threads,
+        "verifying": tuning.verifying,
+        "drafting": tuning.drafting,
+    }
+
+
+def _show_costs(tuning: "Tuning", screen: "Screen") -> None:
+    if tuning.threads:
+        head = ["threads", *map(str, tuning.threads)]
+        row = ["ms a forward", *(f"{1000 * one:.2f}" for one in tuning.threads.values())]
+        screen.console.print(grid(head, [row], screen))
+        screen.console.print(f"{tuning.chosen_threads} threads are used from here on.")
+    head = ["method", *map(str, tuning.verifying)]
+    rows = [
+        [f"ms, {name}", *(f"{1000 * one:.2f}" for one in seconds.values())]
+        for name, seconds in (("target", tuning.verifying), *tuning.drafting.items())
+    ]
+    first = tuning.verifying[1]
+    rows.append(["target, × width 1", *(f"{s / first:.2f}" for s in tuning.verifying.values())])
+    screen.console.print("A forward over so many tokens:")
+    screen.console.print(grid(["", *head[1:]], rows, screen))
+
+
+def _show_acceptance(tuning: "Tuning", screen: "Screen") -> None:
+    chains = [source for source in tuning.sources if source.acceptance]
+    if not chains:
+        return
+    deepest = min(8, max(len(source.acceptance) for source in chains))
+    rows = [
+        [source.label, *(f"{share:.0%}" for share in source.acceptance[:deepest])]
+        for source in chains
+    ]
+    rows = [[*row, *[""] * (deepest + 1 - len(row))] for row in rows]
+    screen.console.print("Accepted at each depth, of the draft tokens that were tried there:")
+    screen.console.print(grid(["method", *map(str, range(1, deepest + 1))], rows, screen))
+
+
+CANDIDATES = (
+    "method",
+    "predicted tokens/s",
+    "measured tokens/s",
+    "predicted × plain",
+    "measured × plain (95 % interval)",
+    "prediction off by",
+    "tokens a forward",
+    "TTFT ms",
+)
+
+
+def _show_candidates(tuning: "Tuning", screen: "Screen") -> None:
+    """Show what was predicted, and what was measured as far as it goes."""
+    from ..bench.advice import miss
+
+    plain = tuning.candidates[0].predicted
+    rows = []
+    for one in tuning.candidates:
+        predicted = (f"{one.predicted:.1f}", f"{one.predicted / plain:.2f}")
+        if not tuning.done:
+            rows.append([one.name, predicted[0], "", predicted[1], "", "", "", ""])
+            continue
+        samples = list(tuning.samples[one.name].values())
+        gain = tuning.gain(one.name)
+        interval = "" if gain.low is None else f" ({gain.low:.2f}–{gain.high:.2f})"
+        forwards = sum(sample.forwards for sample in samples)
+        rows.append(
+            [
+                one.name,
+                predicted[0],
+                f"{tuning.measured(one.name):.1f}",
+                predicted[1],
+                f"{gain.value:.2f}{interval}",
+                f"{miss(tuning, one):+.0%}",
+                f"{sum(sample.emitted for sample in samples) / forwards:.2f}",
+                f"{1000 * sum(sample.ttft for sample in samples) / len(samples):.1f}",
+            ]
+        )
+    screen.console.print("Tokens a second of decoding, the time to the first token apart:")
+    screen.console.print(grid(CANDIDATES, rows, screen))
