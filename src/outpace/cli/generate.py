@@ -56,8 +56,8 @@ def generate(
         str | None,
         a_recipe(
             "Decode as this file says, which outpace tune has written; --target, --drafter, "
-            "--tree, --draft-length, --verifier, --dtype, --device and --runtime win where they are "
-            "given."
+            "--tree, --draft-length, --verifier, --dtype, --device and --runtime win where "
+            "they are given."
         ),
     ] = None,
     tree: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,18 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 Shape = tuple[tuple[int, int], tuple[int, int]]
 """Heads and width of a layer's keys, and of its values."""
+
+
+@dataclass(slots=True)
+class _Aim:
+    """Where the next forward writes and how far it reads; shared by a cache and its layers.
+
+    So the layers need not know the cache, and its memory is free as soon as it is.
+    """
+
+    capacity: int
+    view: int
+    slots: Tensor
 
 
 class _SlotLayer(CacheLayerMixin):
@@ -22,9 +35,9 @@ class _SlotLayer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, owner: SlotCache) -> None:
+    def __init__(self, aim: _Aim) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._owner = owner
+        self._aim = aim
 
     def hold(self, keys: Tensor, values: Tensor) -> None:
         """Use these tensors from now on."""
@@ -33,7 +46,7 @@ class _SlotLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         # Zeroed, not empty: a NaN behind a mask poisons the attention's weighted sum.
-        slots = self._owner.capacity
+        slots = self._aim.capacity
         keys, values = (
             states.new_zeros(slots, states.shape[1], states.shape[3])
             for states in (key_states, value_states)
@@ -47,7 +60,7 @@ class _SlotLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None
         assert self.values is not None
-        slots, view = self._owner.slots, self._owner.view
+        slots, view = self._aim.slots, self._aim.view
         self.keys.index_copy_(0, slots, key_states[0].transpose(0, 1))
         self.values.index_copy_(0, slots, value_states[0].transpose(0, 1))
         return self.keys[:view].transpose(0, 1)[None], self.values[:view].transpose(0, 1)[None]
@@ -66,7 +79,7 @@ class _SlotLayer(CacheLayerMixin):
         if other.keys is None or other.values is None:
             return
         if self.keys is None or self.values is None:
-            capacity = self._owner.capacity
+            capacity = self._aim.capacity
             keys, values = (
                 theirs.new_zeros(capacity, *theirs.shape[1:])
                 for theirs in (other.keys, other.values)
@@ -86,14 +99,14 @@ class _SlotLayer(CacheLayerMixin):
         return (heads, width), (others[0], others[1])
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._owner.view, 0
+        return self._aim.view, 0
 
     def get_seq_length(self) -> int:
         # Models ask for it to guess positions; ours are always given.
-        return self._owner.view
+        return self._aim.view
 
     def get_max_length(self) -> int:
-        return self._owner.capacity
+        return self._aim.capacity
 
     @property
     def nbytes(self) -> int:
@@ -117,10 +130,8 @@ class SlotCache(Cache):
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
-        self.capacity = capacity
-        self.view = capacity
-        self.slots: Tensor = torch.zeros(0, dtype=torch.int64)
-        self._slot_layers = [_SlotLayer(self) for _ in range(layers)]
+        self._aim = _Aim(capacity, capacity, torch.zeros(0, dtype=torch.int64))
+        self._slot_layers = [_SlotLayer(self._aim) for _ in range(layers)]
         self._seen: tuple[int, list[Tensor], list[Tensor]] | None = None
         self._pointers: tuple[int, ...] = ()
         self.pooled = False
@@ -135,8 +146,13 @@ class SlotCache(Cache):
 
     def at(self, slots: Tensor, view: int) -> SlotCache:
         """Aim the next forward: write at ``slots [W]``, read the slots below ``view``."""
-        self.slots, self.view = slots, view
+        self._aim.slots, self._aim.view = slots, view
         return self
+
+    @property
+    def capacity(self) -> int:
+        """How many slots there are."""
+        return self._aim.capacity
 
     def hold(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         """Use these tensors, ``[capacity, H_kv, D]`` a layer."""
@@ -189,7 +205,7 @@ class SlotCache(Cache):
             self._seen, self._pointers, self.pooled = None, (), False
             for layer in self._slot_layers:
                 layer.grow(capacity)
-            self.capacity = capacity
+            self._aim.capacity = capacity
 
     def adopt(self, other: SlotCache, slots: int) -> None:
         """Copy the first ``slots`` of another model's cache, of as many layers as there are here.

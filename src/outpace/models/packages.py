@@ -79,9 +79,9 @@ class PackagedRuntime(Runtime):
         keys, values = cache.seen(given.view)
         run = self._narrow if count <= self._last_narrow else self._wide
         held = given.held[: given.view]
-        logits: Tensor = run(
-            [given.tokens, given.where, given.ancestors, keep, held, *keys, *values]
-        )[0]
+        # compiled code takes the strides of its example for granted
+        where, seen = given.where.contiguous(), given.ancestors.contiguous()
+        logits: Tensor = run([given.tokens, where, seen, keep, held, *keys, *values])[0]
         return logits
 
 
