@@ -221,7 +221,8 @@ def page(record: Row) -> str:
         "",
         f"Made by `python benchmarks/gate.py` on {where['cpu']['name']}, {where['threads']} "
         f"threads, torch {where['versions']['torch']}. Embedded pair, bfloat16, "
-        f"{made['tokens']} new tokens, {made['texts']} texts a row. Figures are times faster than plain decoding.",
+        f"{made['tokens']} new tokens, {made['texts']} texts a row. "
+        f"Figures are times faster than plain decoding.",
         "",
         f"At worst the gate is {min(low for low, _ in worst):.3f} × plain decoding, and "
         f"{min(best for _, best in worst):.3f} × the best of plain decoding and K = "

@@ -197,7 +197,8 @@ class Loop(Method):
         drafter = _drafter(method, models)
         self._own_budget = drafter.budget if own is None else None
         own_budget = self._own_budget is not None and isinstance(draft_length, int)
-        lengths = FixedLength() if own_budget else make_lengths(draft_length)
+        plain = isinstance(drafter, NoDrafter)  # nothing to decide, nothing to measure
+        lengths = FixedLength() if own_budget or plain else make_lengths(draft_length)
         self.decoder = Decoder(models.target, drafter, lengths=lengths)
         self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
         self.exact = self.decoder.exact
@@ -270,8 +271,9 @@ class Loop(Method):
                 "sources": [source.name for source in drafter.sources],
                 "models": [model.name for model in drafter.models],
             }
-        if self._own_budget is not None:
-            return {"budget": asdict(self._own_budget)}
+        budget = self._own_budget
+        if budget is not None and isinstance(self._length, int):
+            return {"budget": {"nodes": budget.nodes, "depth": budget.depth}}
         return {"draft_length": self._length}
 
 
