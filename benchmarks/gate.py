@@ -54,7 +54,7 @@ class WrongDrafter(Drafter):
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         tokens = self._inner.propose(context, budget, drawing).lists()[0]
         # any other than the drafter's token is wrong nearly always
-        return TokenTree.chain(tokens[0], [token ^ 1 for token in tokens[1:]])
+        return TokenTree.chain(tokens[0], [abs(token - 1) for token in tokens[1:]])
 
     @property
     def models(self) -> tuple[LanguageModel, ...]:
