@@ -136,8 +136,14 @@ class TokenTree:
             values = [root, *drafted]
             tokens = torch.tensor(values, dtype=torch.int64, device=device)
             lists = (values, list(range(-1, count - 1)))
-        parents = torch.arange(-1, count - 1, device=tokens.device)
-        return cls(tokens, parents, draw, log_q, is_chain=True, _lists=lists)
+        return cls(
+            tokens,
+            _one_after_the_other(count, tokens.device),
+            draw,
+            log_q,
+            is_chain=True,
+            _lists=lists,
+        )
 
     @classmethod
     def of(
@@ -202,6 +208,11 @@ class TokenTree:
             up = up[up]
         # the root is everybody's ancestor; clamping made it its own parent, which changes nothing
         return reach
+
+
+@lru_cache(maxsize=256)
+def _one_after_the_other(count: int, device: torch.device) -> Tensor:
+    return torch.arange(-1, count - 1, device=device)
 
 
 @lru_cache(maxsize=256)

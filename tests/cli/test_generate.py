@@ -65,8 +65,9 @@ def test_text_is_the_decoders_own(generate: Run, decoder: Decoder) -> None:
 
 def test_a_drafter_with_a_budget_of_its_own_gets_it(generate: Run) -> None:
     words = ("--json", "--show-trees", "--ignore-eos", "--drafter", "recycling")
-    record = generate(PROMPT, *words).json
-    assert record["request"]["draft_length"] is None
+    assert generate(PROMPT, *words).json["request"]["draft_length"] == "gate"
+    record = generate(PROMPT, *words, "--draft-length", "fixed").json
+    assert record["request"]["draft_length"] == "fixed"
     assert max(len(tree["tokens"]) for tree in record["trees"]) > 6
     record = generate(PROMPT, *words, "--draft-length", 2).json
     assert record["request"]["draft_length"] == "2"
@@ -105,7 +106,7 @@ def test_json_fields(generate: Run, folder: Path) -> None:
         "target": str(folder),
         "drafter": "prompt-lookup",
         "tree": None,
-        "draft_length": "5",
+        "draft_length": "gate",
         "dtype": "float32",
         "device": "cpu",
         "verifier": "coupled",
@@ -225,7 +226,7 @@ def test_rejection_verifier_promises_the_law(generate: Run) -> None:
 
 
 def test_summary_is_one_line_on_standard_error(generate: Run, similar: Path) -> None:
-    ran = generate(PROMPT, "--drafter", similar)
+    ran = generate(PROMPT, "--drafter", similar, "--draft-length", 4)
     assert re.fullmatch(
         r"24 tokens in [\d.]+ s · [\d.]+ tokens/s · first after \d+ ms · "
         r"accepted \d+ of \d+ draft tokens \(\d+%\) · [\d.]+ tokens a forward · "

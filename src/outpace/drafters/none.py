@@ -8,8 +8,6 @@ from .base import Drafter
 class NoDrafter(Drafter):
     """Propose nothing: the tree is the root alone, the baseline of every comparison."""
 
-    budget = Budget(0, 0)
-
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return the root."""
         return TokenTree.chain(context.tokens[-1])

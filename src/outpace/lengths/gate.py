@@ -13,7 +13,7 @@ from ..types import Budget, Context, Round
 from .acceptance import Acceptance
 from .base import LengthController, Source
 from .costs import Costs
-from .fixed import check_length
+from .fixed import MAX_LENGTH, check_length
 from .ledger import Ledger
 from .prices import Prices
 from .yields import Yields
@@ -92,7 +92,9 @@ class GateLength(LengthController):
         self._price(drafter.costs(target) if self._given is None else self._given)
 
     def _price(self, costs: Costs) -> None:
-        self._prices = Prices(costs, frozen=self.frozen, whole=self._yields is not None)
+        whole = self._yields is not None
+        most = MAX_LENGTH if whole else self.most
+        self._prices = Prices(costs, frozen=self.frozen, whole=whole, most=most)
 
     @property
     def prices(self) -> Prices:

@@ -29,16 +29,19 @@ class Prices:
         frozen: nothing is corrected.
         whole: the draft is priced as a whole, whatever its length (a drafter with a budget of its
             own); the table's longest draft is what it costs at first.
+        most: draft tokens of a round at most.
     """
 
-    def __init__(self, costs: Costs, *, frozen: bool = False, whole: bool = False) -> None:
+    def __init__(
+        self, costs: Costs, *, frozen: bool = False, whole: bool = False, most: int = 63
+    ) -> None:
         self.costs, self.frozen, self.whole = costs, frozen, whole
         widths = sorted(costs.verifying)
         last = len(widths) - 1
-        self.step_of = [min(bisect_left(widths, count + 1), last) for count in range(64)]
+        self.step_of = [min(bisect_left(widths, count + 1), last) for count in range(most + 1)]
         self._steps = [costs.verifying[width] for width in widths]
         longest = costs.draft(max(costs.drafting))
-        self._drafts = [0.0 if whole else costs.draft(n) - costs.draft(0) for n in range(64)]
+        self._drafts = [0.0 if whole else costs.draft(n) - costs.draft(0) for n in range(most + 1)]
         self._by_length = any(self._drafts)
         self.asking = costs.draft(0) + costs.overhead
         self._found = (longest if whole else costs.draft(0)) + costs.overhead

@@ -243,7 +243,7 @@ class LanguageModel:
         Returns:
             Logits ``[N, V]``, or ``[1, V]``.
         """
-        if self.model.config._attn_implementation != attention.NAME:
+        if not self._runtime.traced and self.model.config._attn_implementation != attention.NAME:
             with self.attached():
                 return self.forward(
                     tokens, where, ancestors, held, cache, view, last_only=last_only
@@ -277,7 +277,7 @@ class LanguageModel:
         Returns:
             The tokens chosen, ``[length]`` int64, where the model is.
         """
-        if self.model.config._attn_implementation != attention.NAME:
+        if not self._runtime.traced and self.model.config._attn_implementation != attention.NAME:
             with self.attached():
                 return self.chain(tokens, where, held, cache, view, length, pick)
         count, device = tokens.shape[0], self.device

@@ -46,6 +46,7 @@ class PackagedRuntime(Runtime):
     """
 
     name = "compile"
+    traced = True
     widths = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)
 
     def __init__(

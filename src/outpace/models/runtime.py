@@ -67,10 +67,12 @@ class Runtime(ABC):
 
     Attributes:
         name: ``eager``, ``graph`` or ``compile``.
+        traced: whether the attention of the stock model, as it is set now, has no part in it.
         widths: those of a round's forwards that differ in cost.
     """
 
     name: str
+    traced: bool = False
     widths: tuple[int, ...] = tuple(width for width in WIDTHS if width <= 64)
 
     @abstractmethod
