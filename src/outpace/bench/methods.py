@@ -209,25 +209,16 @@ class Loop(Method):
         self.name = name
         self.models = models
         self._length = draft_length
-<<<<<<< HEAD
         self._own_budget: Budget | None = None
         if decoder is None:
             method, own = with_length(name)
             drafter = _drafter(method, models)
             self._own_budget = drafter.budget if own is None else None
             own_budget = self._own_budget is not None and isinstance(draft_length, int)
-            lengths = FixedLength() if own_budget else make_lengths(draft_length)
+            plain = isinstance(drafter, NoDrafter)  # nothing to decide, nothing to measure
+            lengths = FixedLength() if own_budget or plain else make_lengths(draft_length)
             decoder = Decoder(models.target, drafter, lengths=lengths)
         self.decoder = decoder
-=======
-        method, own = with_length(name)
-        drafter = _drafter(method, models)
-        self._own_budget = drafter.budget if own is None else None
-        own_budget = self._own_budget is not None and isinstance(draft_length, int)
-        plain = isinstance(drafter, NoDrafter)  # nothing to decide, nothing to measure
-        lengths = FixedLength() if own_budget or plain else make_lengths(draft_length)
-        self.decoder = Decoder(models.target, drafter, lengths=lengths)
->>>>>>> gate
         self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
         self.exact = self.decoder.exact
         self.same_text = self.exact and self.decoder.verifier.same_text
