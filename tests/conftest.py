@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import architectures
 from outpace.data import VARIABLE, checkpoint
 from outpace.folders import CACHE_VARIABLE as CACHE
+from outpace.lengths.fixed import FixedLength
 from outpace.models import LanguageModel, wrap
 from outpace.models.attention import use_slot_attention
 
@@ -46,6 +47,15 @@ def measurements(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE, str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def draft_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have decoders draft 5 tokens or the drafter's own budget where no length is asked for.
+
+    The gate would often find that models this small do not pay.
+    """
+    monkeypatch.setattr("outpace.decoder._default_lengths", lambda drafter: FixedLength())
 
 
 @pytest.fixture(scope="session")

@@ -325,7 +325,7 @@ class Stream:
 
 def _default_lengths(drafter: Drafter) -> LengthController:
     """Return the gate; where nothing is ever drafted, nothing is to be measured or decided."""
-    return FixedLength(1) if isinstance(drafter, NoDrafter) else GateLength()
+    return FixedLength() if isinstance(drafter, NoDrafter) else GateLength()
 
 
 def _take_back(session: Session, context: Context) -> None:

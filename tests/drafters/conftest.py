@@ -16,3 +16,8 @@ def _phrases(length: int, seed: int = 0) -> list[int]:
 def phrases():
     """Makes a text of recurring phrases and noise, of so many tokens, from a seed."""
     return _phrases
+
+
+@pytest.fixture(autouse=True)
+def drafting(draft_every_round):
+    """These tests are about drafts: all rounds have one."""

@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 from outpace.lengths import LengthController
 from outpace.lengths.costs import Costs
-from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
+from outpace.types import Budget, Round, Times, TokenTree, Verdict
 
 COMPILED = Costs(
     {1: 1.4e-3, 2: 1.6e-3, 4: 2.0e-3, 8: 2.9e-3, 16: 4.6e-3, 32: 8e-3, 64: 15e-3},
@@ -40,6 +41,22 @@ def by_rate(rate: float, seed: int = 0) -> Accept:
     return accept
 
 
+class Text:
+    """What a controller sees of a context."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+
+@cache
+def tree(drafted: int) -> TokenTree:
+    """Return a chain of so many draft tokens."""
+    return TokenTree.chain(0, [1] * drafted)
+
+
 @dataclass
 class Simulation:
     """A text written with a controller.
@@ -71,7 +88,7 @@ class Simulation:
         """Go on for so many tokens."""
         until = self.tokens + tokens
         while self.tokens < until:
-            self.round(self.lengths.next(Context([0] * (context + self.tokens))))
+            self.round(self.lengths.next(Text(context + self.tokens)))
         return self
 
     def round(self, budget: Budget) -> None:
@@ -93,7 +110,7 @@ class Simulation:
         self.lengths.observe(
             Round(
                 index=self._index,
-                tree=TokenTree.chain(0, [1] * drafted),
+                tree=tree(drafted),
                 verdict=Verdict(list(range(1, accepted + 1)), [1] * (accepted + 1), []),
                 tokens=(1,) * (accepted + 1),
                 kinds=("accepted",) * accepted + ("bonus",),

@@ -62,8 +62,7 @@ class Source:
 
     def longest(self, lengths: Sequence[int]) -> FixedLength:
         """Return the longest drafts to try."""
-        own = self.drafter.budget
-        return FixedLength(max(lengths)) if own is None else FixedLength(own.depth, own.nodes)
+        return FixedLength(max(lengths)) if self.is_chain else FixedLength()
 
     @property
     def costs(self) -> Costs:

@@ -31,7 +31,6 @@ from ..drafters.sources import Combined
 from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..drawing import Drawing
 from ..errors import InvalidArgument
-from ..lengths import LengthController
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel, load
 from ..recipe import Recipe
@@ -210,11 +209,9 @@ class Loop(Method):
         if decoder is None:
             method, own = with_length(name)
             drafter = _drafter(method, models)
-            self._own_budget = budget = drafter.budget if own is None else None
-            if budget is not None and budget.nodes and isinstance(draft_length, int):
-                lengths: LengthController = FixedLength(budget.depth, budget.nodes)
-            else:
-                lengths = make_lengths(draft_length)
+            self._own_budget = drafter.budget if own is None else None
+            own_budget = self._own_budget is not None and isinstance(draft_length, int)
+            lengths = FixedLength() if own_budget else make_lengths(draft_length)
             decoder = Decoder(models.target, drafter, lengths=lengths)
         self.decoder = decoder
         self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it

@@ -6,6 +6,10 @@ from math import sqrt
 
 PRIOR, WEIGHT = 0.6, 2.0
 """The acceptance rate taken for granted at first, and how many draft tokens that is worth."""
+LEARNING = 0.03
+LOWEST, HIGHEST = 0.45, 0.8
+"""How fast the prior follows the first draft tokens, and how far: a drafter that was wrong for long
+is tried less often, but tried."""
 
 
 class Acceptance:
@@ -22,6 +26,7 @@ class Acceptance:
 
     def __init__(self, depths: int, *, discount: float = 0.97, pull: float = 0.01) -> None:
         self._discount, self._kept = discount, 1 - pull
+        self.prior = PRIOR
         self.hits = [0.0] * depths
         self.tries = [0.0] * depths
         # of the rounds asked to draft so deep that drafted all depths before: how many drafted it
@@ -40,6 +45,9 @@ class Acceptance:
         for depth in range(min(accepted + 1, drafted, depths)):
             self.hits[depth] = discount * self.hits[depth] + (depth < accepted)
             self.tries[depth] = discount * self.tries[depth] + 1
+        if drafted:
+            prior = self.prior + LEARNING * ((accepted > 0) - self.prior)
+            self.prior = min(max(prior, LOWEST), HIGHEST)
         for depth in range(min(drafted + 1, asked, depths)):
             self._made[depth] = discount * self._made[depth] + (depth < drafted)
             self._asked[depth] = discount * self._asked[depth] + 1
@@ -54,13 +62,15 @@ class Acceptance:
 
     def rates(self, deviations: float = 0.0) -> list[float]:
         """Return α per depth: the posterior mean, so many standard deviations up, within 0 … 1."""
-        found = []
+        found, mean = [], self.prior
         for hits, tries in zip(self.hits, self.tries, strict=True):
-            mean = (PRIOR * WEIGHT + hits) / (WEIGHT + tries)
+            # what is not known of a depth is as at the depth before
+            mean = (mean * WEIGHT + hits) / (WEIGHT + tries)
+            rate = mean
             if deviations:
-                mean += deviations * sqrt(mean * (1 - mean) / (WEIGHT + tries + 1))
-                mean = 0.0 if mean < 0 else 1.0 if mean > 1 else mean
-            found.append(mean)
+                rate += deviations * sqrt(mean * (1 - mean) / (WEIGHT + tries + 1))
+                rate = 0.0 if rate < 0 else 1.0 if rate > 1 else rate
+            found.append(rate)
         return found
 
     def present(self) -> list[float]:

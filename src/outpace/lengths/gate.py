@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 from weakref import ref
 
@@ -17,7 +18,7 @@ from .ledger import Ledger
 from .prices import Prices
 from .yields import Yields
 
-HOPEFUL, CAREFUL = 0.5, -1.0
+HOPEFUL, CAREFUL = 0.5, -0.5
 """Standard deviations: decisions are made above the mean, and below it where too much was lost."""
 SPREAD = 16
 """Rounds over which feeding a drafter what it has not seen is thought to pay off."""
@@ -34,7 +35,7 @@ class GateLength(LengthController):
     ``τ(K) = 1 + Σ_{i≤K} Π_{j≤i} α_j`` tokens are expected of a round (arXiv 2211.17192, with an α
     per depth) and ``cost(K)`` seconds. Every α is a posterior, taken half a standard deviation
     above its mean: what is little known is tried. A ledger bounds what trying may cost: past it
-    decisions are made a whole deviation below the mean.
+    decisions are made a whole deviation below the mean, and a few rounds later none is lost.
 
     A drafter with a budget of its own (trees, suffixes) is judged by whole rounds: its budget,
     cut at the widths of a forward, or nothing.
@@ -121,9 +122,10 @@ class GateLength(LengthController):
             self._probing = self._probing or PROBES
             return self._choose(0, 1.0, 1.0)
         choose = self._best_chain if self._yields is None else self._best_size
-        length, tokens, time, worst = choose(HOPEFUL)
-        if length and not self.ledger.allows(worst / prices.plain - 1):
-            length, tokens, time, _ = choose(CAREFUL)
+        length, tokens, time, longest = choose(HOPEFUL, inf)
+        if length and longest > (1 + self.ledger.room) * prices.plain:
+            limit = (1 + self.ledger.last_room) * prices.plain
+            length, tokens, time, _ = choose(CAREFUL, limit)
         return self._choose(length, tokens, time / prices.plain)
 
     def _choose(self, length: int, tokens: float, time: float) -> Budget:
@@ -134,8 +136,13 @@ class GateLength(LengthController):
             return Budget(length, length)
         return self._yields.budgets[self._yields.sizes.index(length)]
 
-    def _best_chain(self, deviations: float) -> tuple[int, float, float, float]:
-        """Return K, the tokens and seconds expected, and the seconds if all K are drafted."""
+    def _best_chain(self, deviations: float, limit: float) -> tuple[int, float, float, float]:
+        """Return K, the tokens and seconds expected, and the seconds if all K are drafted.
+
+        Args:
+            deviations: above the mean of what is known of the acceptance.
+            limit: seconds that a round may take at most.
+        """
         prices, acceptance = self.prices, self.acceptance
         verifying, drafting = prices.verifying, prices.drafting
         best = (0, 1.0, prices.plain, prices.plain)
@@ -157,11 +164,14 @@ class GateLength(LengthController):
             before = draft
             # what the drafter is fed now it need not be fed in the rounds to come
             if tokens > most * (seconds + late / SPREAD):
+                longest = verifying[length] + draft + late
+                if longest > limit:
+                    break
                 most = tokens / (seconds + late / SPREAD)
-                best = (length, tokens, seconds, verifying[length] + draft + late)
+                best = (length, tokens, seconds, longest)
         return best
 
-    def _best_size(self, deviations: float) -> tuple[int, float, float, float]:
+    def _best_size(self, deviations: float, limit: float) -> tuple[int, float, float, float]:
         """Return the limit on nodes, tokens and seconds expected, and those with a draft."""
         assert self._yields is not None
         prices, yields = self.prices, self._yields
@@ -176,7 +186,7 @@ class GateLength(LengthController):
             tokens = 1 + found * yields.gain(place, deviations)
             draft = prices.drafting[1] + yields.verifying(place, forwards) * one
             seconds = found * draft + nothing
-            if tokens > most * (seconds + late / SPREAD):
+            if draft + late <= limit and tokens > most * (seconds + late / SPREAD):
                 most = tokens / (seconds + late / SPREAD)
                 best = (size, tokens, seconds, draft + late)
         return best

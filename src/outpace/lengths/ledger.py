@@ -30,6 +30,12 @@ class Ledger:
         self.elapsed += time
         self.loss = max(self.loss + time - tokens, -self._bank)
 
-    def allows(self, more: float) -> bool:
-        """Return whether a round that takes ``more`` plain rounds more than one may be tried."""
-        return self.loss + more <= self._share * self.elapsed + self._free
+    @property
+    def room(self) -> float:
+        """How many plain rounds more than one a round may take that is only hoped to pay."""
+        return self._share * self.elapsed + self._free - self.loss
+
+    @property
+    def last_room(self) -> float:
+        """The same of a round that most likely pays: as much again as gains are remembered."""
+        return self.room + self._bank

@@ -7,8 +7,8 @@ from math import exp, log
 
 from .costs import Costs
 
-SMALL, LARGE = 0.2, 0.5
-"""How far a cost moves towards what two rounds agree on: a little, or half way."""
+SMALL, LARGE = 0.2, 0.8
+"""How far a cost moves towards what two rounds agree on: a little, or most of the way."""
 MUCH = 0.25
 """What is much, as a logarithm: a runtime that changes, or a busy machine."""
 LATELY = 8
@@ -93,9 +93,12 @@ class Prices:
         off = log(max(verifying - self._more, 0.05 * was) / was)
         agreed, self._off[step] = _agreed(self._off[step], off), off
         self._met[step] = self._round
-        if step == 0 and agreed is not None:
-            self._followed = 0.0
-        move = 0.0 if agreed is None else agreed * (LARGE if abs(agreed) > MUCH else SMALL)
+        move = 0.0
+        if agreed is not None:
+            doubted = step == 0 and self.doubtful
+            move = agreed * (LARGE if doubted or abs(agreed) > MUCH else SMALL)
+            if step == 0:
+                self._followed = agreed - move
         if not asked:
             self._idle = _nearer(self._idle, drafting)
         else:

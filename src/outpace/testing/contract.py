@@ -115,9 +115,8 @@ def check_drafter(
     plain = Decoder(target, NoDrafter())
     drafter = _Watched(make())
     decoders = {str(k): Decoder(target, drafter, lengths=FixedLength(k)) for k in (1, 5)}
-    if drafter.budget is not None and drafter.budget.nodes:
-        own = FixedLength(drafter.budget.depth, drafter.budget.nodes)
-        decoders["its own"] = Decoder(target, drafter, lengths=own)
+    if drafter.budget is not None:
+        decoders["its own"] = Decoder(target, drafter, lengths=FixedLength())
     decoders["gate"] = Decoder(target, drafter)
     *_, last = decoders.values()
     for prompt, settings in itertools.product(PROMPTS, SETTINGS):
