@@ -108,8 +108,11 @@ def test_predicted_is_measured(tuning: Made) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_the_steps_that_are_announced_are_taken(tuning: Made) -> None:
-    new, told = tuning(tokens=8), list[str]()
+@pytest.mark.parametrize("shape", ["fixed(depth=2)", "sequoia"])
+def test_the_steps_that_are_announced_are_taken(tuning: Made, models: Models, shape: str) -> None:
+    assert models.drafter is not None
+    source = Source("draft", TreeDrafter(models.drafter, shape), shape)
+    new, told = tuning(source, tokens=8), list[str]()
 
     def notify(what: str, *, more: int = 0) -> None:
         told.append(what)
