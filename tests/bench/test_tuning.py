@@ -108,8 +108,11 @@ def test_predicted_is_measured(tuning: Made) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_the_steps_that_are_announced_are_taken(tuning: Made) -> None:
-    new, told = tuning(tokens=8), list[str]()
+@pytest.mark.parametrize("shape", ["fixed(depth=2)", "sequoia"])
+def test_the_steps_that_are_announced_are_taken(tuning: Made, models: Models, shape: str) -> None:
+    assert models.drafter is not None
+    source = Source("draft", TreeDrafter(models.drafter, shape), shape)
+    new, told = tuning(source, tokens=8), list[str]()
 
     def notify(what: str, *, more: int = 0) -> None:
         told.append(what)
@@ -173,3 +176,22 @@ def test_the_gate_is_advised_where_it_is_near(
     assert recipe_of(done, Recipe()).draft_length == 3
     monkeypatch.setattr(Tuning, "gain", lambda _, name: Interval(speeds[name], 0.9, 3.0))
     assert advised(done).name == "plain"
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_decides_by_itself(
+    tuning: Made, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert models.drafter is not None
+    tree = Source("draft", TreeDrafter(models.drafter, "fixed(depth=2)"), "fixed(depth=2)")
+    done = run(tuning(tree, Source("suffix", SuffixDrafter()), tokens=8))
+    speeds = dict.fromkeys([one.name for one in done.candidates], 1.0)
+    monkeypatch.setattr(Tuning, "measured", lambda _, name: speeds[name])
+    monkeypatch.setattr(Tuning, "gain", lambda _, name: Interval(speeds[name], 1.1, 3.0))
+    speeds |= {"suffix": 1.5, "draft tree:fixed(depth=2)": 2.0}
+    recipe = recipe_of(done, Recipe())
+    assert (recipe.drafter, recipe.draft_length, recipe.tree) == ("suffix", "fixed", None)
+    speeds["draft tree:fixed(depth=2) gate"] = 1.9
+    recipe = recipe_of(done, Recipe())
+    assert (recipe.drafter, recipe.draft_length) == ("draft", None)
+    assert recipe.tree == "fixed(depth=2)"

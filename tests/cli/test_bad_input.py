@@ -320,6 +320,19 @@ def test_values_are_checked_before_a_model_is_loaded(
     check(generate(PROMPT, "--stop", ""), "stop string")
 
 
+def test_recipes(generate: Run, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    for text, said in (
+        ("format = 9", ("format 9 is newer than 1", "make the recipe again with outpace tune")),
+        ("drafer = 'ngram'", ("unknown key 'drafer'", "did you mean 'drafter'?")),
+        ("threads = 0.5", ("threads is 0.5", "give a whole number, 1 or more")),
+        ("drafter =", ("is no TOML", "mend it")),
+    ):
+        file.write_text(text)
+        check(generate(PROMPT, "--recipe", file), f"recipe {file}", *said)
+    check(run("tune", "--recipe", file), f"{file} is there already", "--force")
+
+
 # commands and options
 
 

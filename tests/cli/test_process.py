@@ -38,7 +38,7 @@ def test_refusal(tmp_path: Path) -> None:
     assert ran.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("word", ["--help", "--version", "generate --help"])
+@pytest.mark.parametrize("word", ["--help", "--version", "generate --help", "tune --help"])
 def test_help_waits_for_no_library(word: str) -> None:
     code = (
         "import sys; from outpace.cli import main; code = main(); "

@@ -25,13 +25,18 @@ OFF = 0.1
 def advised(tuning: Tuning) -> Candidate:
     """Return the candidate to use: plain decoding unless another one is faster for sure."""
     by_name = {one.name: one for one in tuning.candidates}
-    best = max(tuning.candidates, key=lambda one: tuning.measured(one.name))
+    best = max(filter(_in_a_recipe, tuning.candidates), key=lambda one: tuning.measured(one.name))
     gain = tuning.gain(best.name)
     if best.source is None or (gain.value if gain.low is None else gain.low) <= 1.0:
         return by_name[PLAIN]
     gated = by_name[f"{best.source.label} {GATE}"]
     near = tuning.measured(gated.name) >= NEAR * tuning.measured(best.name)
     return gated if near else best
+
+
+def _in_a_recipe(one: Candidate) -> bool:
+    """Return whether a recipe can say it: trees have no length of their own, only the gate."""
+    return one.source is None or one.source.tree is None or one.length == GATE
 
 
 def sentence(tuning: Tuning) -> str:
@@ -123,8 +128,7 @@ def recipe_of(tuning: Tuning, base: Recipe) -> Recipe:
     recipe = replace(recipe, drafter=source.name, costs=source.costs)
     if source.tree is not None:
         return replace(recipe, tree=source.tree)
-    # a drafter that decides by itself takes no number; it has the gate or nothing
-    return replace(recipe, draft_length=GATE if chosen.length is None else chosen.length)
+    return replace(recipe, draft_length="fixed" if chosen.length is None else chosen.length)
 
 
 def measured_table(tuning: Tuning) -> dict[str, Any]:

@@ -60,10 +60,14 @@ class Source:
         """Whether it takes a draft length."""
         return self.drafter.budget is None
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether its trees are worked out from what was accepted, so that it has to be met."""
+        return isinstance(self.drafter, TreeDrafter) and self.drafter.shape.planned
+
     def longest(self, lengths: Sequence[int]) -> FixedLength:
         """Return the longest drafts to try."""
-        own = self.drafter.budget
-        return FixedLength(max(lengths)) if own is None else FixedLength(own.depth, own.nodes)
+        return FixedLength(max(lengths)) if self.is_chain else FixedLength()
 
     @property
     def costs(self) -> Costs:

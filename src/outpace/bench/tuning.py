@@ -88,12 +88,17 @@ class Tuning:
     @property
     def trace_steps(self) -> int:
         """How often :meth:`trace` notifies."""
-        return len(self.prompts) * (1 + len(self.sources))
+        planned = sum(source.is_planned for source in self.sources)
+        return len(self.prompts) * (1 + len(self.sources) + planned)
 
     def trace(self, notify: Notify = silent) -> None:
         """Let every drafter draft as much as it may: what is accepted, and what a round takes."""
         plain: list[Traced] = []
         stats = {source.label: Stats() for source in self.sources}
+        for source in self.sources:
+            for number, prompt in enumerate(self.prompts if source.is_planned else ()):
+                self._rounds(prompt, source.drafter, source.longest(self.lengths))
+                notify(f"planning: {source.label}, prompt {number + 1}")
         for number, prompt in enumerate(self.prompts):
             plain += traced(self._rounds(prompt, NoDrafter(), None))
             notify(f"acceptance: {PLAIN}, prompt {number + 1}")

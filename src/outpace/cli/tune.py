@@ -206,7 +206,9 @@ def _prepare(config: dict[str, Any]) -> "Tuning":
         key=lambda model: model.context_length or sys.maxsize,
         default=None,
     )
-    fitted, _ = fit_prompts(found, Models(target, smallest), config["max_new_tokens"])
+    fitted, cut = fit_prompts(found, Models(target, smallest), config["max_new_tokens"])
+    if cut:
+        print(f"{cut} prompts are too long for the models: their end is used", file=sys.stderr)
     writing = Writing(config["max_new_tokens"], config["temperature"], config["seed"])
     return Tuning(target, sources, fitted, writing, config["lengths"])
 
