@@ -67,8 +67,9 @@ class Compiled(HuggingFace):
             stack.enter_context(super().ready())
             if self._on_cpu:
                 # Dynamo asks this setting, not the options, whether weights become constants:
-                # with the options alone a forward takes twice as long
-                stack.enter_context(inductor.patch(freezing=True))
+                # with the options alone a forward takes twice as long. Without caches: what a busy
+                # machine has chosen once would make a weak baseline for ever
+                stack.enter_context(inductor.patch(freezing=True, force_disable_caches=True))
             stack.enter_context(self._installed())
             graphs = counters["stats"]["unique_graphs"]
             yield
