@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,24 @@ def test_a_line_is_found() -> None:
     assert found["per_slot"] == pytest.approx(1e-6)
     assert max(map(abs, found["residuals"].values())) < 1e-6
     assert abs(found["curve"]["share"]) < 1e-6
-    assert not found["superlinear"]
+    assert found["superlinear"] == "no"
 
 
 def test_a_curve_is_found() -> None:
     found = law({slots: 5e-3 + 1e-6 * slots + 1e-9 * slots**2 for slots in SLOTS})
-    assert found["superlinear"]
+    assert found["superlinear"] == "yes"
     assert found["curve"]["low"] <= found["curve"]["share"] <= found["curve"]["high"]
     total = 5e-3 + 1e-6 * 2048 + 1e-9 * 2048**2
     assert found["curve"]["share"] == pytest.approx(1e-9 * 2048**2 / total)
+
+
+def test_noise_is_no_finding() -> None:
+    noise = random.Random(0)
+    times = {
+        str(slots): [(5e-3 + 1e-6 * slots) * noise.uniform(0.5, 2) for _ in range(5)]
+        for slots in SLOTS
+    }
+    assert length.cost_law(times)["superlinear"] == "unsure"
 
 
 def test_rounds_read_as_many_slots_as_they_say() -> None:
