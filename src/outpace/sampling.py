@@ -209,6 +209,9 @@ class Sampler:
         processors: applied to float32 logits with the node's own path as context.
         greedy: take the best score; otherwise add noise (coupled) or sample.
         noise: the generator.
+
+    Attributes:
+        temperature: where a choice asks for nothing but logits, this and noise; else None.
     """
 
     def __init__(
@@ -226,6 +229,10 @@ class Sampler:
         self._processors = processors
         self._rowwise = all(type(one).__name__ in _ROWWISE for one in processors)
         self._rows: dict[int, Tensor] = {}
+        self.temperature: float | None = None
+        names = [type(one).__name__ for one in processors]
+        if not greedy and names in ([], [_TEMPERATURE]):
+            self.temperature = float(processors[0].temperature) if processors else 1.0
 
     def pick(self, count: int, size: int, device: torch.device) -> Pick | None:
         """Return the coupled choice of the next ``count`` tokens, greedy or by temperature.
@@ -234,12 +241,9 @@ class Sampler:
         """
         if self.is_argmax:
             return Pick()
-        if self.greedy or any(type(one).__name__ != _TEMPERATURE for one in self._processors):
+        if self.temperature is None:
             return None
-        temperature = math.prod(float(one.temperature) for one in self._processors)
-        t = len(self.context)
-        rows = [self._coupled(place, size, device) for place in range(t, t + count)]
-        return Pick(temperature, torch.stack(rows))
+        return Pick(self.temperature, self._rows_from(len(self.context), count, size, device))
 
     @property
     def is_argmax(self) -> bool:
@@ -267,6 +271,11 @@ class Sampler:
         """
         if self.is_argmax:
             return torch.argmax(logits, dim=-1)
+        if self.temperature is not None:
+            deepest = len(tree) if tree.is_chain else tree.deepest() + 1
+            noise = self._rows_from(len(self.context), deepest, logits.shape[-1], logits.device)
+            noise = noise if tree.is_chain else noise[tree.depths()]
+            return torch.argmax(logits.to(torch.float32) / self.temperature + noise, dim=-1)
         scores = self.scores_of(logits, _paths(tree) if self._processors else ())
         if not self.greedy:
             depths = tree.depths()
@@ -313,6 +322,11 @@ class Sampler:
         if stream != Stream.COUPLED:
             return self.noise.gumbel([t], size, device, stream)[0]
         return self._coupled(t, size, device)
+
+    def _rows_from(self, t: int, count: int, size: int, device: torch.device) -> Tensor:
+        """Return the noise ``[count, V]`` of the places from ``t`` on."""
+        rows = [self._coupled(place, size, device) for place in range(t, t + count)]
+        return rows[0][None] if count == 1 else torch.stack(rows)
 
     def _coupled(self, t: int, size: int, device: torch.device) -> Tensor:
         # drafter and target share this noise, round after round until the place is decided

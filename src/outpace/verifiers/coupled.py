@@ -8,6 +8,9 @@ from ..sampling import Sampler
 from ..types import Draw, TokenTree, Verdict
 from .base import Verifier
 
+LITTLE = 131_072
+"""Logits that are scored together in less time than calls for single nodes take."""
+
 
 class CoupledVerifier(Verifier):
     """Walk from the root: take the target's choice, step to the child that carries it.
@@ -31,9 +34,11 @@ class CoupledVerifier(Verifier):
         """See the base class.
 
         On a CPU only the nodes on the way are scored (a row through top-p costs milliseconds at a
-        vocabulary of 50k); elsewhere all nodes are scored at once and one transfer tells the host.
+        vocabulary of 50k), unless that takes but a few operations over little; elsewhere all nodes
+        are scored at once and one transfer tells the host.
         """
-        if sampler.is_argmax or logits.device.type != "cpu":
+        few = sampler.temperature is not None and logits.numel() <= LITTLE
+        if sampler.is_argmax or few or logits.device.type != "cpu":
             return _walk_scored(tree, sampler.choose_all(tree, logits))
         return _walk_lazily(tree, logits, sampler)
 
