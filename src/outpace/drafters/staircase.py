@@ -15,7 +15,7 @@ from ..lengths.costs import Costs
 from ..models import LanguageModel
 from .pair import machine
 
-ROUNDS, SECONDS = 4, 0.4
+ROUNDS, SECONDS = 5, 0.6
 """What a quick look takes: what it gets wrong, rounds that are run correct."""
 _known: dict[Path, dict[int, float]] = {}
 
