@@ -97,6 +97,6 @@ def test_doctor_says_where_it_comes_from(
     ran = run("doctor", "--json")
     assert ran.code == 1
     assert "phrases (phrase-drafter 0.1.0)" in ran.json["facts"]["drafters"]
-    assert ran.json["facts"]["lengths"] == "adaptive, fixed, wonky (broken 0.1.0)"
+    assert ran.json["facts"]["lengths"] == "adaptive, confidence, fixed, gate, wonky (broken 0.1.0)"
     assert ran.json["checks"]["drafter phrases"] == "can be loaded"
     assert "no_such_module:Wonky of broken 0.1.0" in ran.json["checks"]["draft length wonky"]

@@ -179,6 +179,17 @@ def test_a_table_that_is_wrong_is_corrected():
     assert 500 * steep.verify(1) / (run.seconds - before) > 0.95
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_draft_model_measured_at_a_bad_moment_is_tried_all_the_same(frozen):
+    dear = {length: 12 * seconds for length, seconds in FLAT.drafting.items()}
+    lengths = gate(Costs(FLAT.verifying, dear), frozen=frozen)
+    run = Simulation(lengths, FLAT, by_rate(0.85)).write(200)
+    before = run.seconds
+    run.write(800)
+    # with frozen costs there is no second look
+    assert (800 * FLAT.verify(1) / (run.seconds - before) > 1.8) != frozen
+
+
 def test_tokens_a_stale_drafter_has_to_read_are_in_its_price():
     dear = Costs(FLAT.verifying, FLAT.drafting, catching_up=FLAT.verify(1))
     near, far = gate(dear, frozen=True), gate(dear, frozen=True)

@@ -17,8 +17,9 @@ from ..drawing import Drawing
 from ..lengths import LengthController
 from ..lengths.costs import Costs
 from ..models import LanguageModel
-from ..request import Prompt
+from ..request import Prompt, prepare
 from ..types import Budget, Context, Kind, Round, Times, TokenTree, Verdict
+from ..verifiers.coupled import CoupledVerifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +55,6 @@ class Replayed:
     lengths: tuple[int, ...]
 
 
-class _Onlooker(Drafter):
-    """Asks drafters at every token, and drafts nothing itself."""
-
-    def __init__(self, drafters: Sequence[Drafter], depth: int) -> None:
-        self._drafters, self._depth = drafters, depth
-        self.drafts: list[list[list[int]]] = [[] for _ in drafters]
-        self.budget = Budget(0, 0)
-        self.prompt = 0
-
-    def attach(self, target: LanguageModel) -> None:
-        for drafter in self._drafters:
-            drafter.attach(target)
-
-    def start(self, context: Context, *, resume: bool = False) -> None:
-        self.prompt = context.prompt_length
-        for drafter in self._drafters:
-            drafter.start(context, resume=resume)
-
-    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
-        for drafter, drafts in zip(self._drafters, self.drafts, strict=True):
-            tree = drafter.propose(context, Budget.chain(self._depth), drawing)
-            drafts.append(tree.lists()[0][1:])
-        return TokenTree.chain(context.tokens[-1])
-
-
 def trace(
     target: LanguageModel,
     drafters: Sequence[Drafter],
@@ -91,25 +67,45 @@ def trace(
 
     Args:
         target: whose text it is.
-        drafters: of chains, which do not learn from what the target made of their drafts.
+        drafters: of chains, which do not learn from what the target made of their drafts nor copy
+            what it holds; those with a model draft as much as they are asked to.
         prompt: what to continue.
         depth: how many tokens in a row to ask for.
         settings: of the text, see :class:`outpace.request.Settings`.
     """
-    onlooker = _Onlooker(drafters, depth)
-    stream = Decoder(target, onlooker).stream(prompt, **settings)
-    first = len(next(stream).tokens)
-    for _ in stream:
-        pass
-    output = stream.output
-    written = output.tokens[first:]
+    written = Decoder(target).generate(prompt, **settings).tokens
     found = []
-    for drafts in onlooker.drafts:
-        accepted = [
-            _agreeing(draft, written[place : place + depth]) for place, draft in enumerate(drafts)
-        ]
-        found.append(Trace(onlooker.prompt, [len(draft) for draft in drafts], accepted))
+    for drafter in drafters:
+        drafter.attach(target)
+        request = prepare(target, prompt, began=0.0, exact=True, **settings)
+        context, sampler = request.context, request.sampler
+        drawing = Drawing(CoupledVerifier().drawing(sampler.greedy), sampler, target.vocabulary)
+        drafter.start(context)
+        drafted, accepted = [], []
+        for place, token in enumerate(written[:-1], start=1):
+            context.extend([token])
+            long, right = _ask(drafter, context, drawing, written[place : place + depth], depth)
+            drafted.append(long)
+            accepted.append(right)
+        found.append(Trace(context.prompt_length, drafted, accepted))
     return found
+
+
+def _ask(
+    drafter: Drafter, context: Context, drawing: Drawing, follows: Sequence[int], depth: int
+) -> tuple[int, int]:
+    """Return how many tokens are drafted here, and how many of them are those that follow."""
+    # a model that is wrong at once need not say what it would draft after that
+    first = 2 if drafter.models else depth
+    for length in dict.fromkeys((first, depth)):
+        if length > first:
+            drafter.start(context, resume=True)  # a place is asked once, unless it begins anew
+        tree = drafter.propose(context, Budget.chain(length), drawing)
+        draft = tree.lists()[0][1:]
+        right = _agreeing(draft, follows)
+        if right < len(draft):
+            break
+    return (depth if drafter.models else len(draft)), right
 
 
 def _agreeing(draft: Sequence[int], tokens: Sequence[int]) -> int:

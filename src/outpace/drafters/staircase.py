@@ -17,7 +17,7 @@ from ..folders import cache_folder
 from ..lengths.costs import Costs
 from ..models import LanguageModel
 
-ROUNDS, SECONDS = 4, 0.4
+ROUNDS, SECONDS = 5, 0.6
 """What a quick look takes: what it gets wrong, rounds that are run correct."""
 _known: dict[Path, dict[int, float]] = {}
 

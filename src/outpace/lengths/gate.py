@@ -128,6 +128,8 @@ class GateLength(LengthController):
         if length and longest > (1 + self.ledger.room) * prices.plain:
             limit = (1 + self.ledger.last_room) * prices.plain
             length, tokens, time, _ = choose(CAREFUL, limit)
+        if not length and prices.untried and self.ledger.room > 0:
+            return self._choose(1, tokens, time / prices.plain)
         return self._choose(length, tokens, time / prices.plain)
 
     def _choose(self, length: int, tokens: float, time: float) -> Budget:

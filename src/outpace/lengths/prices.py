@@ -13,6 +13,8 @@ MUCH = 0.25
 """What is much, as a logarithm: a runtime that changes, or a busy machine."""
 LATELY = 8
 """Rounds after which a cost that was not met follows the others all the way."""
+TRIALS = 2
+"""Rounds with a draft that are run although the costs measured before say that none can pay."""
 DOUBT = 0.1
 """How far, as a logarithm, a plain round's cost may follow others before it is met again."""
 
@@ -53,8 +55,14 @@ class Prices:
         self._off: list[float | None] = [None] * (last + 1)  # by how much, as a logarithm
         self._off_draft: float | None = None
         self._draft_met = -LATELY
+        self._tried = 0
         self._followed = 0.0  # how far the first step has followed others, unmet
         self._fill()
+
+    @property
+    def untried(self) -> bool:
+        """Whether what a draft costs is only what was measured before, perhaps at a bad moment."""
+        return self._tried < TRIALS and not self.frozen
 
     @property
     def doubtful(self) -> bool:
@@ -115,6 +123,7 @@ class Prices:
             self.asking = _nearer(self.asking, seconds)
             return
         self._draft_met = self._round
+        self._tried += 1
         if not self._by_length:
             self._found = _nearer(self._found, seconds - unseen * self.catching_up)
             return
@@ -123,6 +132,8 @@ class Prices:
         agreed, self._off_draft = _agreed(self._off_draft, off), off
         if agreed is None:
             return
+        if agreed < -MUCH:  # far cheaper than it was taken to be, and perhaps cheaper still
+            self._tried = min(self._tried, TRIALS - 1)
         self._scale *= exp(agreed * (LARGE if abs(agreed) > MUCH else SMALL))
 
     def _follow(self, step: int, move: float) -> None:
