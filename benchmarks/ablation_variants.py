@@ -114,7 +114,7 @@ def _update_one_by_one(
 ) -> tuple[Tensor, Tensor]:
     if not layer.is_initialized:
         layer.lazy_initialization(key_states, value_states)
-    width, owner = key_states.shape[2], layer._owner
+    width, owner = key_states.shape[2], layer._aim
     each = owner.slots.split(1 if width <= WIDEST else width)  # a prefill is written as before
     begin = 0
     for slots in each:

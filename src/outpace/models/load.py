@@ -1,9 +1,11 @@
 """Models by folder or hub name: dtype, device, tokenizer, and errors a person can act on."""
 
+import gc
 import os
 import re
 import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,12 +100,14 @@ def load(
         raise UnsupportedModel(
             f"{source} is an encoder-decoder ({config.model_type}): give a causal language model"
         )
-    model = _weights(source, chosen)
+    model = _weights(source, chosen, place)
     cast(Any, model).to(place).eval()
     language_model = wrap(model, _tokenizer(source), name=os.fspath(name))
     use_slot_attention(model)
     if precision:
         language_model = quantized(language_model, precision)
+        del model
+        gc.collect()  # modules know each other: the wide weights would wait for the next collection
     language_model.source = os.fspath(name), precision or str(chosen).removeprefix("torch.")
     language_model.use_runtime(runtime)
     if language_model.runtime_note is not None and runtime != "auto":
@@ -130,8 +134,14 @@ def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = ""
     return language_model
 
 
-def _weights(source: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Load the weights; refuse a checkpoint that leaves some of the model at random values."""
+def _weights(source: str, dtype: torch.dtype, place: torch.device) -> PreTrainedModel:
+    """Load the weights; refuse a checkpoint that leaves some of the model at random values.
+
+    They come from the file in the dtype asked for, tensor by tensor. Where accelerate is
+    installed they go to a GPU in the same way; otherwise the host holds them all for a moment.
+    """
+    straight = place.type != "cpu" and find_spec("accelerate") is not None
+    where: dict[str, Any] = {"device_map": {"": place}} if straight else {}
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -140,6 +150,7 @@ def _weights(source: str, dtype: torch.dtype) -> PreTrainedModel:
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
+                **where,
             )
     except Exception as error:
         raise ModelNotFound(
