@@ -35,7 +35,7 @@ STEEP = {1: 1.45e-3, 2: 1.6e-3, 4: 2.0e-3, 8: 2.9e-3, 16: 4.6e-3, 32: 8.0e-3, 64
 SMALL = 0.16
 """What a forward of the drafter takes then, over one of the target."""
 HOT = 1.5
-"""A temperature at which no drafter knows what comes next."""
+"""A temperature at which texts are hard to foretell."""
 Row = dict[str, Any]
 
 

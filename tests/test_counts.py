@@ -22,7 +22,7 @@ COSTS = Costs(
     {1: 5.0, 2: 5.0, 4: 5.2, 8: 5.6, 16: 6.6, 32: 8.0, 64: 10.6}, {0: 0.0, 1: 0.5, 2: 1.0}
 )
 TOKENS = 120
-WAITS = ("tolist", "item", "__int__", "__float__", "__bool__", "__index__", "cpu", "numpy")
+WAITS = ("tolist", "item", "__int__", "__float__", "__bool__", "__index__", "cpu")
 
 
 class _Operations(TorchDispatchMode):

@@ -181,6 +181,15 @@ def refuse_stateful(processors: Sequence[object]) -> None:
             )
 
 
+def best(scores: Tensor) -> Tensor:
+    """Return the first best token of each row of ``[n, V]``, ``[n]`` int64."""
+    if scores.device.type != "cpu":
+        return torch.argmax(scores, dim=-1)
+    if scores.dtype is torch.float32:  # numpy is ten times as fast as torch at this
+        return torch.from_numpy(scores.detach().numpy().argmax(-1))
+    return torch.max(scores, dim=-1).indices  # torch's argmax is slow in bfloat16
+
+
 @dataclass(frozen=True, slots=True)
 class Pick:
     """How each token of a chain is chosen where that takes no look at the tokens before it.
@@ -196,9 +205,9 @@ class Pick:
     def __call__(self, logits: Tensor, place: int) -> Tensor:
         """Return the token ``[1]`` chosen from ``logits [1, V]`` at a place of the chain."""
         if self.noise is None:
-            return torch.argmax(logits, dim=-1)
+            return best(logits)
         scores = logits.to(torch.float32) / self.temperature
-        return torch.argmax(scores + self.noise[place], dim=-1)
+        return best(scores + self.noise[place])
 
 
 class Sampler:
@@ -270,12 +279,12 @@ class Sampler:
         Where processors need each node's path, trees other than chains cost a host transfer.
         """
         if self.is_argmax:
-            return torch.argmax(logits, dim=-1)
+            return best(logits)
         if self.temperature is not None:
             deepest = len(tree) if tree.is_chain else tree.deepest() + 1
             noise = self._rows_from(len(self.context), deepest, logits.shape[-1], logits.device)
             noise = noise if tree.is_chain else noise[tree.depths()]
-            return torch.argmax(logits.to(torch.float32) / self.temperature + noise, dim=-1)
+            return best(logits.to(torch.float32) / self.temperature + noise)
         scores = self.scores_of(logits, _paths(tree) if self._processors else ())
         if not self.greedy:
             depths = tree.depths()

@@ -40,6 +40,11 @@ def test_a_model_is_measured_once_and_kept(measured, monkeypatch, tmp_path):
     assert len(list(tmp_path.rglob("*.json"))) == 1
 
 
+def test_a_width_that_was_disturbed_costs_no_more_than_a_wider_one(measured, monkeypatch):
+    monkeypatch.setitem(STEPS, 4, 9.0)
+    assert staircase(tiny_model()) == {**STEPS, 4: 2.0}
+
+
 def test_another_runtime_is_another_measurement(measured):
     model = tiny_model()
     staircase(model)

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ def staircase(model: LanguageModel) -> dict[int, float]:
     path = cache_folder() / "costs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
     found = _known.get(path) or _read(path, model.widths)
     if found is None:
-        found = forward_costs(model, rounds=ROUNDS, seconds=SECONDS)
+        found = _ascending(forward_costs(model, rounds=ROUNDS, seconds=SECONDS))
         _write(path, found)
     _known[path] = found
     return found
@@ -55,6 +56,15 @@ def round_costs(target: LanguageModel, models: Sequence[LanguageModel]) -> Costs
     one, widest = drafting[1], max(drafting)
     catching_up = max(0.0, drafting[widest] - one) / (widest - 1)
     return Costs(verifying, {0: 0.0, 1: one, 2: 2 * one}, catching_up)
+
+
+def _ascending(found: dict[int, float]) -> dict[int, float]:
+    """Return the costs with none above that of a wider forward, which was disturbed less."""
+    least, kept = inf, {}
+    for width in sorted(found, reverse=True):
+        least = min(least, found[width])
+        kept[width] = least
+    return dict(sorted(kept.items()))
 
 
 def _read(path: Path, widths: Sequence[int]) -> dict[int, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -47,10 +48,10 @@ class Step(nn.Module):
             values: likewise.
 
         Returns:
-            Logits ``[R, V]``.
+            Logits ``[R, V]``, float32: what they become anyway before a token is chosen.
         """
         cache = SlotCache.over(keys, values, where[1, -tokens.shape[0] :])
-        return self.run(tokens, where, ancestors, keep, held, cache)
+        return self.run(tokens, where, ancestors, keep, held, cache).to(torch.float32)
 
     def run(
         self,
