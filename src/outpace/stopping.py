@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
+from os.path import commonprefix
 from typing import Any, Protocol
 
 from .errors import InvalidArgument
@@ -70,8 +71,8 @@ class TextStream:
         return self._release(self._decode(self._window))
 
     def _release(self, seen: str) -> str:
-        pairs = enumerate(zip(seen, self._shown, strict=False))
-        same = next((i for i, (new, old) in pairs if new != old), min(len(seen), len(self._shown)))
+        shown = self._shown
+        same = len(shown) if seen.startswith(shown) else len(commonprefix([seen, shown]))
         piece = seen[same:]
         if len(self._window) > self._LONGEST:
             self._window = self._tail(self._window)

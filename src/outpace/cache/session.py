@@ -83,7 +83,11 @@ class Session:
             self._torn = True
             gone = self._slots.rollback(length)
             del self.tokens[length:]
-            self._held[torch.tensor(gone, device=self._held.device)] = -1
+            first, last = gone[0], gone[-1] + 1
+            if last - first == len(gone) and gone == list(range(first, last)):
+                self._held[first:last].fill_(-1)
+            else:
+                self._held[torch.tensor(gone, device=self._held.device)] = -1
             self._torn = False
 
     def adopt(self, other: "Session") -> None:
@@ -228,6 +232,9 @@ class Session:
         assert self._round is not None, "a round is kept once, after its forwards"
         slots, positions, where = self._round.slots, self._round.positions, self._round.where
         self._round = None
+        if len(nodes) == len(slots):
+            self._commit(tokens, slots, positions, where)
+            return
         lie, at = [slots[node] for node in nodes], [positions[node] for node in nodes]
         if nodes:
             first = nodes[-1] == len(nodes) - 1  # those of a chain: no need to tell the device

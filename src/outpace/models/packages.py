@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from ..errors import RuntimeUnavailable
+from ..sampling import Pick
 from .kv import Shape, SlotCache
 from .quiet import quiet
-from .runtime import Inputs, Runtime, rows_kept
+from .runtime import Inputs, Runtime, everything, rows_kept
 from .step import Step
 
 NARROW, WIDE = "narrow", "wide"
@@ -84,6 +85,20 @@ class PackagedRuntime(Runtime):
         where, seen = given.where.contiguous(), given.ancestors.contiguous()
         logits: Tensor = run([given.tokens, where, seen, keep, held, *keys, *values])[0]
         return logits
+
+    def chain(self, first: Inputs, where: Tensor, length: int, pick: Pick) -> Tensor:
+        """See the base class: one call after another, and next to nothing in between."""
+        cache, view, count = first.cache, first.view, first.tokens.shape[0]
+        chosen = [pick(self.run(first), 0)]
+        one = rows_kept(1, False, self._cpu)
+        keys, values = cache.seen(view)
+        held = first.held[:view]
+        for place in range(1, length):
+            nodes = count + place
+            seen = everything(nodes, self._cpu)
+            given = [chosen[-1], where[:, :nodes].contiguous(), seen, one, held, *keys, *values]
+            chosen.append(pick(self._narrow(given)[0], place))
+        return torch.cat(chosen)
 
 
 def compile_packages(
