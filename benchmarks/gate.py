@@ -30,10 +30,6 @@ from outpace.types import Budget, Context, TokenTree
 
 LENGTHS = range(1, 9)
 DEPTH = 12
-STEEP = {1: 1.45e-3, 2: 1.6e-3, 4: 2.0e-3, 8: 2.9e-3, 16: 4.6e-3, 32: 8.0e-3, 64: 15.0e-3}
-"""Seconds by width as a compiled runtime may have them: width 8 costs twice what width 1 does."""
-SMALL = 0.16
-"""What a forward of the drafter takes then, over one of the target."""
 HOT = 1.5
 """A temperature at which texts are hard to foretell."""
 Row = dict[str, Any]
@@ -71,16 +67,17 @@ def with_model(verifying: dict[int, float], drafting: dict[int, float]) -> Costs
     return Costs(verifying, {0: 0.0, 1: one, 2: 2 * one}, (drafting[widest] - one) / (widest - 1))
 
 
-def tables(target: LanguageModel, drafter: LanguageModel) -> dict[str, dict[str, Costs]]:
-    """Return what rounds cost, measured and compiled, by drafter."""
-    verifying, drafting = forward_costs(target), forward_costs(drafter)
+def tables(models: Models) -> dict[str, dict[str, Costs]]:
+    """Return what rounds cost by drafter, eagerly and as the models are run from now on."""
+    target, drafter = models.target, models.drafter
+    assert drafter is not None
     found = {}
-    for name, (large, small) in {
-        "measured": (verifying, drafting),
-        "steep": (STEEP, {width: SMALL * cost for width, cost in STEEP.items()}),
-    }.items():
+    for runtime in ("eager", "auto"):
+        for model in (target, drafter):
+            model.use_runtime(runtime, wait=True)
+        large, small = forward_costs(target), forward_costs(drafter)
         model = with_model(large, small)
-        found[name] = {
+        found[target.runtime_name] = {
             "draft": model,
             "wrong": model,
             "as large": with_model(large, large),
@@ -141,7 +138,7 @@ def record_texts(
 def replays(models: Models, sets: Sequence[str], each: int, tokens: int) -> Row:
     """Return the costs and the rows of the table."""
     assert models.drafter is not None
-    costs = tables(models.target, models.drafter)
+    costs = tables(models)
     rows = []
     for (name, temperature), texts in record_texts(models, sets, each, tokens).items():
         for drafter, traces in texts.items():
@@ -231,9 +228,8 @@ def page(record: Row) -> str:
         "",
         "## Replayed at fixed costs",
         "",
-        "Texts written once, then again at costs without noise (`measured`: as measured when this "
-        "page was made; `steep`: an assumed compiled runtime, where width 8 takes twice the time "
-        "of width 1). *First* is the first text of a gate that knows nothing; *gate* all texts, "
+        "Texts written once, then again at costs without noise, as measured when this page was "
+        "made. *First* is the first text of a gate that knows nothing; *gate* all texts, "
         "that one known. *wrong* is a draft model that is never right, *as large* one of the size "
         "of the target that always is.",
         "",

@@ -51,12 +51,9 @@ def in_runtime(model: LanguageModel, runtime: str) -> LanguageModel:
     """
     with model.stock() as stock:
         again: Any = wrap(stock, model.tokenizer, name=model.name)
-    if not hasattr(again, "use_runtime"):
-        raise UnsupportedModel(f"runtime {runtime!r}: models have none but the eager one")
-    again.use_runtime(runtime)
-    now = getattr(again, "runtime_name", runtime)
-    if now != runtime:
-        raise UnsupportedModel(f"runtime {runtime!r} cannot be had here, only {now!r}")
+    again.use_runtime(runtime, wait=True)
+    if again.runtime_name != runtime:
+        raise UnsupportedModel(again.runtime_note or f"runtime {runtime!r} cannot be had here")
     return cast(LanguageModel, again)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
-from os.path import commonprefix
 from typing import Any, Protocol
 
 from .errors import InvalidArgument
@@ -72,7 +71,10 @@ class TextStream:
 
     def _release(self, seen: str) -> str:
         shown = self._shown
-        same = len(shown) if seen.startswith(shown) else len(commonprefix([seen, shown]))
+        same = len(shown)
+        if not seen.startswith(shown):
+            pairs = enumerate(zip(seen, shown, strict=False))
+            same = next((i for i, (new, old) in pairs if new != old), min(len(seen), same))
         piece = seen[same:]
         if len(self._window) > self._LONGEST:
             self._window = self._tail(self._window)
