@@ -20,6 +20,7 @@ from outpace.decoder import WIDEST, Stream
 from outpace.drafters.session_drafter import SessionDrafter
 from outpace.models import LanguageModel, attention, runtime
 from outpace.request import Prompt, Settings
+from outpace.sampling import Pick
 from outpace.types import TokenTree
 
 Change = Callable[[LanguageModel], AbstractContextManager[None]]
@@ -156,6 +157,12 @@ class Cropped(Session):
         logits = self._forward(ids, last_only=True)
         self.tokens.extend(tokens)
         return logits[0]
+
+    def draft(self, fresh: Sequence[int], length: int, pick: Pick) -> Tensor:
+        chosen = [pick(self.append(fresh)[None], 0)]
+        for place in range(1, length):
+            chosen.append(pick(self.append([chosen[-1][0]])[None], place))
+        return torch.cat(chosen)
 
     def forward(self, tree: TokenTree) -> Tensor:
         assert tree.is_chain

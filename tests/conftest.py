@@ -57,7 +57,7 @@ def draft_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The gate would often find that models this small do not pay.
     """
-    monkeypatch.setattr("outpace.decoder._default_lengths", lambda drafter: FixedLength())
+    monkeypatch.setattr("outpace.decoder._default_lengths", lambda drafter, verifier: FixedLength())
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,8 @@ class Decoder:
         target: the model whose text is written.
         drafter: proposes draft tokens; None is plain decoding.
         verifier: decides on them; None is coupled verification.
-        lengths: how much to draft; None is the cost gate, as much as pays.
+        lengths: how much to draft; None is the cost gate, as much as pays. Under a verifier that
+            repeats its text only if as much is drafted again it is 5 tokens, or the drafter's own.
         clock: read at the seams of a round.
 
     Raises:
@@ -82,7 +83,7 @@ class Decoder:
                 f"a bitwise run takes chains only, {type(self.drafter).__name__} drafts trees: "
                 "leave bitwise out, or draft with a model or prompt-lookup"
             )
-        self.lengths = _default_lengths(self.drafter) if lengths is None else lengths
+        self.lengths = _default_lengths(self.drafter, self.verifier) if lengths is None else lengths
         self.clock = WallClock() if clock is None else clock
         self.drafter.attach(target)
         self.lengths.attach(target, self.drafter)
@@ -350,9 +351,14 @@ class Stream:
         return Output("".join(self._pieces), request.context.output, request.stats)
 
 
-def _default_lengths(drafter: Drafter) -> LengthController:
-    """Return the gate; where nothing is ever drafted, nothing is to be measured or decided."""
-    return FixedLength() if isinstance(drafter, NoDrafter) else GateLength()
+def _default_lengths(drafter: Drafter, verifier: Verifier) -> LengthController:
+    """Return the gate, but where it has nothing to decide, or would decide what is written.
+
+    Under a rejection verifier a seed repeats its text only if as much is drafted again; the gate
+    goes by measured times.
+    """
+    gated = verifier.same_text and not isinstance(drafter, NoDrafter)
+    return GateLength() if gated else FixedLength()
 
 
 def _take_back(session: Session, context: Context) -> None:

@@ -186,7 +186,7 @@ def best(scores: Tensor) -> Tensor:
     if scores.device.type != "cpu":
         return torch.argmax(scores, dim=-1)
     if scores.dtype is torch.float32:  # numpy is ten times as fast as torch at this
-        return torch.from_numpy(scores.detach().numpy().argmax(-1))
+        return torch.from_numpy(scores.numpy().argmax(-1))
     return torch.max(scores, dim=-1).indices  # torch's argmax is slow in bfloat16
 
 

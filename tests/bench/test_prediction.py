@@ -7,7 +7,7 @@ import pytest
 
 from outpace.bench.prediction import Prices, plan_speed
 from outpace.bench.trace import Traced, replayed
-from outpace.models.language_model import width_for
+from outpace.models.runtime import width_for
 
 VERIFYING = {1: 1.0, 2: 1.05, 4: 1.1, 8: 1.8, 16: 3.0, 32: 5.0, 64: 9.0}
 DRAFTING = {1: 0.2, 2: 0.25, 4: 0.3, 8: 0.4, 16: 0.6, 32: 1.0, 64: 2.0}

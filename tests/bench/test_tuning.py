@@ -16,7 +16,7 @@ from outpace.drafters.prompt_lookup import PromptLookupDrafter
 from outpace.drafters.suffix import SuffixDrafter
 from outpace.drafters.tree import TreeDrafter
 from outpace.models import LanguageModel
-from outpace.models.language_model import width_for
+from outpace.models.runtime import width_for
 from outpace.recipe import Recipe
 
 VERIFYING = {1: 8e-3, 2: 8.2e-3, 4: 8.5e-3, 8: 9e-3, 16: 16e-3, 32: 24e-3, 64: 40e-3}

@@ -109,6 +109,8 @@ def test_json_fields(generate: Run, folder: Path) -> None:
         "draft_length": "gate",
         "dtype": "float32",
         "device": "cpu",
+        "runtime": "auto",
+        "bitwise": False,
         "verifier": "coupled",
         "temperature": 0.7,
         "top_k": None,
@@ -171,15 +173,17 @@ def test_every_option_reaches_the_decoder(
         "max_new_tokens": 5,
     }
     parts = {"drafter": "ngram", "draft_length": "adaptive", "verifier": "coupled"}
-    parts |= {"dtype": "float32", "device": "cpu"}
+    parts |= {"dtype": "float32", "device": "cpu", "runtime": "eager"}
     words = [
         word
         for name, value in {**sampling, **parts}.items()
         for word in (f"--{name.replace('_', '-')}", value)
     ]
-    ran = generate(PROMPT, *words, "--stop", "qq", "--stop", "xx", "--ignore-eos")
+    flags = ["--ignore-eos", "--bitwise"]
+    ran = generate(PROMPT, *words, "--stop", "qq", "--stop", "xx", *flags)
     assert ran.code == 0
-    expected = {**sampling, **parts, "tree": None, "stop": ["qq", "xx"], "ignore_eos": True}
+    expected = {**sampling, **parts, "tree": None, "stop": ["qq", "xx"]}
+    expected |= {"ignore_eos": True, "bitwise": True}
     assert given == {**expected, "prompt": PROMPT, "target": str(folder)}
 
 

@@ -13,6 +13,7 @@ from outpace.bench import check_methods
 from outpace.cli import main
 
 SHAPE = "fixed(depth=3, branch=2)"
+pytestmark = pytest.mark.usefixtures("draft_every_round")
 
 
 @pytest.fixture
@@ -117,6 +118,7 @@ def test_the_benchmark_takes_shapes(run: Run, folder: Path, similar: Path, tmp_p
     prompts.write_text(PROMPT)
     words = ["--target", folder, "--drafter", similar, "--prompts", prompts, "--dtype", "float32"]
     words += ["--max-new-tokens", 12, "--repeats", 1, "--methods", f"tree,tree:{SHAPE},draft@3"]
+    words += ["--draft-length", 5]  # a number: every round has a draft
     ran = run("bench", *words, "--tree", "pruned(tau=0.1)", "--json", first)
     assert ran.code == 0, ran.err
     record = json.loads(first.read_text())

@@ -48,7 +48,7 @@ def test_a_width_that_was_disturbed_costs_no_more_than_a_wider_one(measured, mon
 def test_another_runtime_is_another_measurement(measured):
     model = tiny_model()
     staircase(model)
-    model.runtime_name = "compiled"
+    model._runtime.name = "compile"
     staircase(model)
     assert len(measured) == 2
 

@@ -194,9 +194,9 @@ def generate(
         request |= {**settings, "prompt": text}
         return search_as_json(decoder, text, settings, request, show=show_beams)
     decoder = _load(target, parts, sampling, ends, recipe=recipe)
-    from ..drafters.none import NoDrafter
+    from ..lengths.gate import GateLength
 
-    if draft_length is None and not isinstance(decoder.drafter, NoDrafter):
+    if draft_length is None and isinstance(decoder.lengths, GateLength):
         parts["draft_length"] = "gate"  # who decides then, for the record
     stream = decoder.stream(text, **sampling, **ends)
     if as_json:
