@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import LanguageModel
+from ..models.transfer import sent
 from ..sampling import Pick
 from ..types import Context, TokenTree, causal
 from .slots import Slots, bucket
@@ -177,7 +178,7 @@ class Session:
         self.reserve(self._slots.top)
         self.forwards += length
         chosen = self.model.chain(
-            torch.tensor(fresh, dtype=torch.int64).to(device),
+            sent(fresh, device),
             where,
             self._held,
             self._cache,
@@ -216,7 +217,7 @@ class Session:
         if self._round is not None:
             # one more row, of nobody: parent -1 finds it
             above = F.pad(self._round.ancestors, (0, 0, 0, 1))
-            places = torch.tensor(parents, dtype=torch.int64).to(device)
+            places = sent(parents, device)
             seen = torch.cat([above[places], seen], dim=1)
         positions = [len(self._slots) + depth - 1] * count
         return self._compute(tokens, positions, seen, last_only=False)
@@ -259,7 +260,7 @@ class Session:
         if len(nodes) == len(self._round.slots):
             return
         before = self._round
-        left = torch.tensor(nodes, dtype=torch.int64).to(self.model.device)
+        left = sent(nodes, self.model.device)
         chosen = set(nodes)
         self._torn = True
         self._round = _Round(
@@ -310,7 +311,7 @@ class Session:
 
     def _where(self, positions: list[int], slots: list[int]) -> Tensor:
         """Return positions and slots on the device, ``[2, N]``."""
-        return torch.tensor([positions, slots], dtype=torch.int64).to(self.model.device)
+        return sent([positions, slots], self.model.device)
 
     def _compute(
         self, tokens: Tensor, positions: list[int], seen: Tensor, *, last_only: bool
@@ -356,4 +357,4 @@ def _column(tokens: Sequence[int | Tensor], device: torch.device) -> Tensor:
         return tokens[0].reshape(1)
     if any(isinstance(token, Tensor) for token in tokens):
         return torch.stack([torch.as_tensor(token, device=device) for token in tokens])
-    return torch.tensor(tokens, dtype=torch.int64).to(device)
+    return sent([int(token) for token in tokens], device)

@@ -75,14 +75,15 @@ class Prepared:
             model = self._model
             masks = MaskBuilder(model.config, model.dtype, model.name, packed_width=None)
             try:
-                compile_packages(
-                    Step(model.model, masks),
-                    self._shapes,
-                    model.dtype,
-                    model.vocabulary,
-                    artefacts.place_of(self.key),
-                    note,
-                )
+                with model.attached():
+                    compile_packages(
+                        Step(model.model, masks),
+                        self._shapes,
+                        model.dtype,
+                        model.vocabulary,
+                        artefacts.place_of(self.key),
+                        note,
+                    )
             except RuntimeUnavailable as error:
                 with suppress(OSError):
                     self._failed.write_text(str(error), encoding="utf-8")
@@ -131,8 +132,7 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(int(threads))
     try:
         model = load(name, dtype=dtype, device="cpu")
-        with model.attached():
-            model.prepared().make()
+        model.prepared().make()
     except OutpaceError:
         return 2  # the reason is written where the other process looks for it
     return 0
