@@ -120,7 +120,9 @@ def page(record: Record) -> str:
         if one not in named or not there:
             continue
         numbers = [
-            n for n, prompt in enumerate(record["prompts"]) if workload in {"", prompt["workload"]}
+            n
+            for n, prompt in enumerate(record["prompts"]["texts"])
+            if workload in {"", prompt["workload"]}
         ]
         each = [
             (ratio(result(record, other), result(record, one), prompts=numbers), other)
@@ -164,6 +166,9 @@ def main() -> int:
             target="zoo:target",
             drafter="zoo:large",
             draft_length="gate",
+            repeats=1,
+            command="python benchmarks/speed.py",
+            prompts=list(SETS),
         )
         record["overhead"] = overhead(compiled, prompts[:: max(1, len(prompts) // 6)], tokens)
         file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -16,6 +16,9 @@ from .slots import Slots, bucket
 CHUNKS = (2048, 512, 128)
 """Widths of prefill forwards: the same cut for plain and speculative runs."""
 
+STEP = 64
+"""Slots by which a view grows on a CPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Round:
@@ -307,7 +310,11 @@ class Session:
 
     def _view(self) -> int:
         """Return how many slots the next forward reads; the last one is nobody's."""
-        return self._cache.capacity if self.model.bitwise else bucket(self._slots.top + 1)
+        if self.model.bitwise:
+            return self._cache.capacity
+        if self.model.device.type == "cpu":  # nothing is captured for a view
+            return min(-(-(self._slots.top + 1) // STEP) * STEP, self._cache.capacity)
+        return bucket(self._slots.top + 1)
 
     def _where(self, positions: list[int], slots: list[int]) -> Tensor:
         """Return positions and slots on the device, ``[2, N]``."""

@@ -15,6 +15,8 @@ LATELY = 8
 """Rounds after which a cost that was not met follows the others all the way."""
 TRIALS = 2
 """Rounds with a draft that are run although the costs measured before say that none can pay."""
+FORGET = 0.02
+"""How much of what live rounds have said of drafts is forgotten in a round without one."""
 DOUBT = 0.1
 """How far, as a logarithm, a plain round's cost may follow others before it is met again."""
 
@@ -116,6 +118,8 @@ class Prices:
             self._observe_draft(drafted, drafting, unseen)
         if move:
             self._follow(step, move)
+        if not asked:
+            self._forget()
         self._fill()
 
     def _observe_draft(self, drafted: int, seconds: float, unseen: int) -> None:
@@ -135,6 +139,20 @@ class Prices:
         if agreed < -MUCH:  # far cheaper than it was taken to be, and perhaps cheaper still
             self._tried = min(self._tried, TRIALS - 1)
         self._scale *= exp(agreed * (LARGE if abs(agreed) > MUCH else SMALL))
+
+    def _forget(self) -> None:
+        """Come nearer to what was measured before, of what is not met while nothing is drafted.
+
+        Two slow rounds in a row may have been the machine's: what they made dear would otherwise
+        never be tried again.
+        """
+        table = self.costs
+        widths = sorted(table.verifying)
+        pace = log(self._steps[0] / table.verifying[widths[0]])
+        for step, width in enumerate(widths[1:], start=1):
+            known = log(self._steps[step] / table.verifying[width])
+            self._steps[step] *= exp(FORGET * (pace - known))
+        self._scale *= exp(FORGET * (pace - log(self._scale)))
 
     def _follow(self, step: int, move: float) -> None:
         """Move a step, and what was not met lately along with it."""

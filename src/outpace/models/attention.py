@@ -4,6 +4,9 @@ Keys and values come as views of the slot cache, the mask is additive and always
 heads that share a key head are packed into rows, so keys and values are never repeated.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -79,12 +82,38 @@ def slot_attention(
     else:
         mask = mask[:, :, :width]  # packed for another number of groups: this layer is its own
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    if softcap is None and s_aux is None:
+    if softcap is None and s_aux is None and _narrowly(query):
+        q, k, v, m = (t.to(torch.float32) for t in (query, key, value, mask))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=m, scale=scaling).to(value.dtype)
+    elif softcap is None and s_aux is None:
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
     else:
         out = _explicit(query, key, value, mask, scaling, softcap, s_aux, width)
     out = out.reshape(batch, heads, width, -1).transpose(1, 2).contiguous()
     return out, None
+
+
+_NARROW = ContextVar("narrow", default=False)
+
+
+@contextmanager
+def narrow() -> Iterator[None]:
+    """Trace attention as forwards of a few rows are best served."""
+    token = _NARROW.set(True)
+    try:
+        yield
+    finally:
+        _NARROW.reset(token)
+
+
+def _narrowly(query: Tensor) -> bool:
+    """Return whether attention is to be computed in float32.
+
+    On a CPU the fused kernel packs all keys and values before it begins, unless they are float32:
+    for one row that takes several times what the row does.
+    """
+    low = query.device.type == "cpu" and query.dtype != torch.float32
+    return low and (_NARROW.get() or query.shape[2] == 1)
 
 
 def _explicit(

@@ -129,8 +129,10 @@ class MaskBuilder:
 
     def _values(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return what is added to a score that is seen, and to one that is not."""
-        if self._kept is None or self._kept[0].device != device:
-            lowest = torch.finfo(self._dtype).min
-            seen, unseen = torch.tensor([0.0, lowest], dtype=self._dtype, device=device)
+        if self._kept is not None and self._kept[0].device == device:
+            return self._kept
+        lowest = torch.finfo(self._dtype).min
+        seen, unseen = torch.tensor([0.0, lowest], dtype=self._dtype, device=device)
+        if not torch.compiler.is_compiling():  # what is made while tracing is no tensor
             self._kept = seen, unseen
-        return self._kept
+        return seen, unseen

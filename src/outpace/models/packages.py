@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..errors import RuntimeUnavailable
 from ..sampling import Pick
+from .attention import narrow
 from .kv import Shape, SlotCache
 from .quiet import quiet
 from .runtime import Inputs, Runtime, everything, rows_kept
@@ -134,10 +135,12 @@ def compile_packages(
             with torch.no_grad(), quiet(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 note("exporting")
-                program = _export(step, given)
+                programs = {WIDE: _export(step, given)}
+                with narrow():
+                    programs[NARROW] = _export(step, given)
                 for part, backend in _BACKENDS.items():
                     note(f"compiling for {part} forwards")
-                    _package(program, backend, made / f"{part}.so", Path(place))
+                    _package(programs[part], backend, made / f"{part}.so", Path(place))
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RuntimeUnavailable(f"the model cannot be compiled ({reason[:200]})") from error
