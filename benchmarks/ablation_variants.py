@@ -205,7 +205,8 @@ class Cropped(Session):
 @contextmanager
 def shapes_as_they_come(_: LanguageModel) -> Iterator[None]:
     """Run forwards as wide as they are, over as many slots as are held."""
-    with patch.object(runtime, "width_for", int), patch.object(session, "bucket", int):
+    held = patch.object(session, "STEP", 1)
+    with patch.object(runtime, "width_for", int), patch.object(session, "bucket", int), held:
         yield
 
 

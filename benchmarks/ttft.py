@@ -120,6 +120,9 @@ def main() -> int:
     )
     quick = parser.parse_args().quick
     models = Models(load("zoo:target", device="cpu"), load("zoo:large", device="cpu"))
+    for model in (models.target, models.drafter):
+        assert model is not None
+        model.use_runtime("auto", wait=True)
     lengths, count = (LENGTHS[:2], 2) if quick else (LENGTHS, 30)
     prompts = {length: prompts_of(length, count, models) for length in lengths}
     records = run(models, prompts, warmup=1 if quick else 5)

@@ -97,7 +97,7 @@ def test_a_round_with_a_draft_model(settings):
     assert found["drafter"] == stats.drafted + 1
     assert stats.rounds <= 24  # what the gate decides is a function of the tokens
     assert found["waits"] <= stats.rounds + 3
-    each, step = (14, 6) if not settings else (24, 7)
+    each, step = (14, 6) if not settings else (24, 8)
     assert found["operations"] <= each * stats.rounds + step * stats.drafted + 80
 
 

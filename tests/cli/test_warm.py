@@ -60,6 +60,7 @@ def test_what_cannot_be_compiled_is_one_line_and_exit_code_2(
     assert artefacts.artefacts() == []
 
 
+@pytest.mark.filterwarnings("ignore:.*runs eagerly")  # a process of its own says it once
 def test_a_run_says_why_it_is_eager(run: Run, folder: Path) -> None:
     words = ["generate", "one two", "--target", folder, "--drafter", "none", "--max-new-tokens", 4]
     ran = run(*words, "--runtime", "graph")

@@ -80,7 +80,7 @@ def test_memory_of_a_text_that_has_ended_serves_the_next_one():
     (count,) = {model._runtime.captures}
     decoder.generate(range(9, 29), **REQUEST)
     assert model._runtime.captures == count
-    assert count == 2  # the prompt's width and one token's, one bucket
+    assert count == 3  # the prompt's width, and one token's at two views
     # two texts at a time need memory of their own, or the second would overwrite the first
     first = decoder.stream(range(20), **REQUEST)
     second = decoder.stream(range(5, 25), **REQUEST)

@@ -23,7 +23,10 @@ HOPEFUL, CAREFUL = 0.5, -0.5
 SPREAD = 16
 """Rounds over which feeding a drafter what it has not seen is thought to pay off."""
 SLOWEST = 4.0
-"""A round that takes longer than so many times what is expected was disturbed."""
+"""A round counts as so many times what is expected of it at most."""
+SLOW = 1.25
+"""What a round takes beyond so many times what is expected counts once a second one says so too:
+one slow round is the machine's, two in a row are what drafting costs."""
 PROBE_EVERY, PROBES = 32, 2
 """Where plain rounds were not met for long and the machine has changed, so many of them are run."""
 NOTHING = Budget(0, 0)
@@ -70,6 +73,7 @@ class GateLength(LengthController):
         self._yields: Yields | None = None
         self._has_model, self._waits = False, True
         self._unseen = 0
+        self._beyond = 0.0  # what one slow round took that no second one has confirmed
         self._since_plain, self._probing = 0, 0
         self.length = 0
         self._chosen = (1.0, 1.0)  # tokens a round, plain rounds a round
@@ -206,9 +210,8 @@ class GateLength(LengthController):
         expected = prices.round(drafted, self._unseen, asked=asked)
         times = turn.times
         taken = expected if self.frozen else times.committed - times.started
-        self.ledger.add(
-            1.0 if not asked else min(taken, SLOWEST * expected) / prices.plain, accepted + 1
-        )
+        counted = prices.plain if not asked else self._counted(taken, expected)
+        self.ledger.add(counted / prices.plain, accepted + 1)
         if not self.frozen:
             drafting, verifying = times.drafted - times.started, times.committed - times.drafted
             if not self._waits:  # the device is waited for once a round: only the sum is true
@@ -233,6 +236,13 @@ class GateLength(LengthController):
             # one that drafted has seen all but its own last token
             full = accepted == drafted
             self._unseen = int(full) if drafted else self._unseen + len(turn.tokens)
+
+    def _counted(self, taken: float, expected: float) -> float:
+        """Return the seconds of a round that drafting has to answer for."""
+        taken = min(taken, SLOWEST * expected)
+        beyond, before = max(0.0, taken - SLOW * expected), self._beyond
+        self._beyond = 0.0 if beyond and before else beyond
+        return taken + before if beyond and before else taken - beyond
 
     @property
     def rates(self) -> list[float]:
