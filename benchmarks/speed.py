@@ -168,8 +168,8 @@ def main() -> int:
             draft_length="gate",
             repeats=1,
             command="python benchmarks/speed.py",
-            prompts=list(SETS),
         )
+        record["config"]["prompts"] = list(SETS)
         record["overhead"] = overhead(compiled, prompts[:: max(1, len(prompts) // 6)], tokens)
         file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     (folder / "speed.md").write_text(text := page(record))
