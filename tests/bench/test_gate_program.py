@@ -30,10 +30,10 @@ def test_replays_and_their_page(program, models, tmp_path):
         "as large",
     }
     for row in made["rows"]:
-        if row["drafter"] == "wrong" and row["costs"] == "steep":
+        if row["drafter"] == "wrong" and row["costs"] == "eager":
             assert row["gate"] > row["fixed"][3]
     text = program.page({"environment": environment(), "replay": made})
-    assert text.count("| wrong | steep |") == 1
+    assert text.count("| wrong | eager |") == 1
     assert f"| {file}, temperature 1.5 | draft |" in text
 
 
