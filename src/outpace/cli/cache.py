@@ -51,8 +51,7 @@ def ls(
     total = sum(one.nbytes for one in found) / 1e9
     most = artefacts.limit() / 1e9
     print(
-        f"{len(found)} compiled models, {total:.2f} of {most:g} GB, "
-        f"in {visible(str(artefacts.folder()))}"
+        f"{_models(len(found))}, {total:.2f} of {most:g} GB, in {visible(str(artefacts.folder()))}"
     )
     if making:
         print(f"{len(making)} being compiled now")
@@ -65,5 +64,9 @@ def clear() -> int:
     from ..models import artefacts
 
     count, nbytes = artefacts.clear()
-    print(f"removed {count} compiled models, {nbytes / 1e6:.0f} MB")
+    print(f"removed {_models(count)}, {nbytes / 1e6:.0f} MB")
     return 0
+
+
+def _models(count: int) -> str:
+    return f"{count} compiled model{'' if count == 1 else 's'}"
