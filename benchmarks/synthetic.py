@@ -7,7 +7,6 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from outpace import registry
 from outpace.bench import BenchPrompt, Models, make_method
 from outpace.bench.methods import Method
 from outpace.errors import UnsupportedModel
@@ -15,7 +14,6 @@ from outpace.models import LanguageModel, wrap
 from outpace.zoo.synthetic import synthetic_pair
 
 GATE = "draft@gate"
-GATED = "gate" in registry.names("lengths")
 
 
 def pair(shape: str, acceptance: float, dtype: str, device: str | None, seed: int = 0) -> Models:
@@ -61,8 +59,6 @@ def methods(both: Models, names: Sequence[str], kind: str = "") -> list[Method]:
     """Return methods on a pair, called after their kind ("int8 plain"), as far as there are any."""
     made = []
     for name in names:
-        if name == GATE and not GATED:
-            continue
         method = make_method(name, both, 5)
         method.name = f"{kind} {name}".strip()
         made.append(method)

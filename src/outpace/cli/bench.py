@@ -18,7 +18,7 @@ from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
 from .recipe import a_recipe, is_given, recipe_for
 from .text import visible
-from .warm import RUNTIME, check_runtime, run_as
+from .warm import RUNTIME, run_as
 
 if TYPE_CHECKING:
     from ..bench import Bench, BenchPrompt, Models, Record
@@ -220,6 +220,7 @@ def _prepare(
         that_run,
     )
     from ..compose import lacks_model, make_lengths
+    from ..models.choosing import check_runtime
     from ..sampling import Sampling
     from ..stopping import check_ends
 

@@ -15,7 +15,7 @@ from .bench import grid, names_in, progress, writable, write_file
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
 from .text import visible
-from .warm import RUNTIME, check_runtime, run_as
+from .warm import RUNTIME, run_as
 
 if TYPE_CHECKING:
     from ..bench.candidates import Source
@@ -176,6 +176,7 @@ def _prepare(config: dict[str, Any]) -> "Tuning":
     from ..compose import drafter_by_name, make_shape
     from ..drafters.model import ModelDrafter
     from ..models import load
+    from ..models.choosing import check_runtime
     from ..sampling import Sampling
 
     if config["max_new_tokens"] < 2:

@@ -78,18 +78,6 @@ def say_notes(models: "Sequence[LanguageModel]") -> None:
             print(f"outpace: {visible(note)}", file=sys.stderr)
 
 
-def check_runtime(name: str) -> str:
-    """Return a runtime's name.
-
-    Raises:
-        InvalidArgument: there is none of that name.
-    """
-    from ..models.choosing import check_runtime as check
-
-    check(name)
-    return name
-
-
 class _Steps:
     """Moves the bar a step on when the next one begins."""
 
