@@ -291,8 +291,11 @@ class Decoder:
                 budget = self.lengths.next(context).clip(request.ends.remaining - 1)
                 if bitwise:
                     budget = budget.clip(bitwise - 1)
-                tree = self.drafter.propose(context, budget, drawing)
-                self.verifier.check(tree)
+                if budget.nodes:
+                    tree = self.drafter.propose(context, budget, drawing)
+                    self.verifier.check(tree)
+                else:  # what nobody asks for costs nothing
+                    tree = TokenTree.chain(context.tokens[-1])
                 drafted = self.clock.read()
                 logits = target.forward(tree)
         finally:

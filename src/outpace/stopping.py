@@ -141,7 +141,6 @@ class Stopping:
     stream: TextStream | None
     stop_ids: frozenset[int] = frozenset()
     written: int = 0
-    text: str = ""
     _held: str = ""
 
     @property
@@ -160,6 +159,8 @@ class Stopping:
         piece = ""
         if self.stream is not None:
             piece = self.stream.push(token) + (self.stream.flush() if end else "")
+        if not self.stop:
+            return piece, end
         found = self._find(piece)
         if found is not None:
             return found, "stop"
@@ -167,7 +168,6 @@ class Stopping:
         keep = 0 if end else self._undecided()
         shown = self._held[: len(self._held) - keep]
         self._held = self._held[len(shown) :]
-        self.text += shown
         return shown, end
 
     def end_at(self, token: int, written: int) -> str | None:
@@ -188,7 +188,7 @@ class Stopping:
 
     def _find(self, piece: str) -> str | None:
         """Return the text before the first stop string that ``piece`` completes, or None."""
-        if not piece or not self.stop:
+        if not piece:
             return None
         whole = self._held + piece
         places = [place for string in self.stop if (place := whole.find(string)) >= 0]
@@ -196,7 +196,6 @@ class Stopping:
             return None
         shown = whole[: min(places)]
         self._held = ""
-        self.text += shown
         return shown
 
     def _undecided(self) -> int:

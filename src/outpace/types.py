@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .transfer import at_hand, sent
 
 Draw = Literal["coupled", "iid", "without_replacement", "deterministic"]
 """How the children of a node were chosen. ``deterministic``: by a rule without a law (n-grams,
@@ -126,15 +129,14 @@ class TokenTree:
         device: torch.device | str = "cpu",
     ) -> "TokenTree":
         """Return root → drafted[0] → drafted[1] …; a tensor of draft tokens stays where it is."""
-        lists = None
-        if isinstance(drafted, Tensor):
-            first = torch.tensor([root], dtype=torch.int64, device=drafted.device)
-            tokens = torch.cat([first, drafted])
-            count = len(drafted) + 1
+        count, lists = len(drafted) + 1, None
+        known = at_hand(drafted) if isinstance(drafted, Tensor) else drafted
+        if known is None:
+            assert isinstance(drafted, Tensor)
+            tokens = torch.cat([sent([root], drafted.device), drafted])
         else:
-            count = len(drafted) + 1
-            values = [root, *drafted]
-            tokens = torch.tensor(values, dtype=torch.int64, device=device)
+            values = [root, *known]
+            tokens = sent(values, torch.device(device))
             lists = (values, list(range(-1, count - 1)))
         return cls(
             tokens,
@@ -157,7 +159,7 @@ class TokenTree:
         device: torch.device | str = "cpu",
     ) -> "TokenTree":
         """Return the tree of nodes that are known on the host, the root first."""
-        both = torch.tensor([tokens, parents], dtype=torch.int64).to(device)
+        both = sent([tokens, parents], torch.device(device))
         is_chain = parents == list(range(-1, len(parents) - 1))
         return cls(both[0], both[1], draw, log_q, is_chain, scores, (tokens, parents))
 
@@ -183,22 +185,34 @@ class TokenTree:
         """Return ``[N]``: how many steps each node lies below the root."""
         if self.is_chain:
             return torch.arange(len(self), device=self.tokens.device)
+        if self._lists is not None:
+            return sent(self._depths(), self.tokens.device)
         return self.ancestors().sum(dim=1) - 1
 
     def deepest(self) -> int:
         """Return how many levels lie below the root; may wait for the device."""
         if self.is_chain:
             return len(self) - 1
+        self.lists()
+        return max(self._depths())
+
+    def _depths(self) -> list[int]:
+        assert self._lists is not None
         depths: list[int] = []
-        for parent in self.lists()[1]:
+        for parent in self._lists[1]:
             depths.append(0 if parent < 0 else depths[parent] + 1)
-        return max(depths)
+        return depths
 
     def ancestors(self) -> Tensor:
         """Return bool ``[N, N]``: entry (i, j) is True where j is i or an ancestor of i."""
         count, device = len(self), self.tokens.device
         if self.is_chain:
             return causal(count, device)
+        if self._lists is not None and device.type == "cpu":
+            rows = np.eye(count, dtype=np.bool_)
+            for node, parent in enumerate(self._lists[1][1:], start=1):
+                rows[node] |= rows[parent]
+            return torch.from_numpy(rows)
         # A parent comes before its children, so repeated gathers reach every ancestor without a
         # look at the values on the host; squaring the step halves their number.
         reach = torch.eye(count, dtype=torch.bool, device=device)

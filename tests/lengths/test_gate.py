@@ -160,14 +160,15 @@ def test_a_machine_that_changes_its_speed_is_followed(rate):
 def test_one_slow_round_changes_no_cost():
     lengths = gate(FLAT)
     run = Simulation(lengths, FLAT, by_rate(0.8)).write(200)
-    before = list(lengths.prices.verifying)
+    before = [lengths.prices.verify(count) for count in range(13)]
     run.costs = Costs(
         {width: 50 * seconds for width, seconds in FLAT.verifying.items()}, FLAT.drafting
     )
     run.round(lengths.next(Text(100)))
     run.costs = FLAT
     run.write(20)
-    assert lengths.prices.verifying == pytest.approx(before, rel=0.05)
+    after = [lengths.prices.verify(count) for count in range(13)]
+    assert after == pytest.approx(before, rel=0.05)
 
 
 def test_a_table_that_is_wrong_is_corrected():

@@ -1,18 +1,20 @@
-"""What a forward of a model costs here, by its width: a staircase, not a line."""
+"""What a forward of a model costs here, by its width: a staircase, not a line; and what drafts do."""
 
 import math
 import time
-
-import torch
+from collections.abc import Callable, Mapping
 
 from ..models import LanguageModel
+from ..sampling import Pick
 from ..types import TokenTree
 from .session import Session
 
 HELD = 128
 """Tokens before the round that is timed, where the model takes so many."""
 ROUNDS, SECONDS = 7, 3.0
-"""All widths are timed so often, or for so long where a forward is slow (but once at least)."""
+"""All are timed so often, or for so long where a forward is slow (but once at least)."""
+LENGTHS = (1, 4)
+"""Draft lengths that are timed: between them and beyond lies a line."""
 
 
 def forward_costs(
@@ -20,31 +22,72 @@ def forward_costs(
 ) -> dict[int, float]:
     """Return the seconds of a forward over each width of a round, the least of a few.
 
-    Widths are timed in turn, so that a disturbance of the machine meets them all.
-
     Args:
         model: whose forwards.
         rounds: how often all widths are timed at most.
         seconds: after which no more are begun, but for the first one that counts.
     """
     session = Session(model)
-    costs = dict.fromkeys(model.widths, math.inf)
+    # the nodes of the round stand at the next two positions
+    held = _hold(session, 2)
+    trees = {width: _broad(width) for width in model.widths}
+    if model.context_length is None or held + max(trees) <= model.context_length:
+        trees = {width: TokenTree.chain(0, [0] * (width - 1)) for width in trees}
+
+    def forward(width: int) -> None:
+        session.forward(trees[width])[0, 0].item()  # waits for the device
+        session.abandon()
+
     with model.attached():
-        # the nodes of the round stand at the next two positions
-        held = min(HELD, (model.context_length or HELD + 2) - 2)
-        session.prefill([0] * max(1, held), room=max(costs))
-        spent = 0.0
-        for turn in range(rounds + 1):  # the first one pays for what is built only once
-            for width in costs:
-                parents = torch.tensor([-1, *[0] * (width - 1)], device=model.device)
-                tree = TokenTree(torch.zeros_like(parents), parents)
-                began = time.perf_counter()
-                session.forward(tree)[0, 0].item()  # waits for the device
-                taken = time.perf_counter() - began
-                session.abandon()
-                spent += taken
-                if turn:
-                    costs[width] = min(costs[width], taken)
-            if turn and spent > seconds:
-                break
+        return _least({width: forward for width in trees}, rounds, seconds)
+
+
+def draft_costs(
+    model: LanguageModel, *, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[int, float]:
+    """Return the seconds of drafting :data:`LENGTHS` tokens in a row, the least of a few.
+
+    Args:
+        model: the draft model.
+        rounds: how often all lengths are timed at most.
+        seconds: after which no more are begun, but for the first one that counts.
+    """
+    session, longest = Session(model), max(LENGTHS)
+    held = _hold(session, longest)
+
+    def draft(length: int) -> None:
+        session.draft([0], length, Pick())[-1].item()
+        session.rollback(held)
+
+    with model.attached():
+        return _least({length: draft for length in LENGTHS}, rounds, seconds)
+
+
+def _hold(session: Session, positions: int) -> int:
+    """Have a session hold some tokens, so that as many positions are left; return how many."""
+    limit = session.model.context_length
+    held = max(1, min(HELD, (limit or HELD + positions) - positions))
+    session.prefill([0] * held, room=max(session.model.widths))
+    return held
+
+
+def _broad(width: int) -> TokenTree:
+    return TokenTree.of([0] * width, [-1, *[0] * (width - 1)])
+
+
+def _least(
+    calls: Mapping[int, Callable[[int], None]], rounds: int, seconds: float
+) -> dict[int, float]:
+    """Return the least seconds of each call, timed in turn: a disturbance meets them all."""
+    costs, spent = dict.fromkeys(calls, math.inf), 0.0
+    for turn in range(rounds + 1):  # the first one pays for what is built only once
+        for number, call in calls.items():
+            began = time.perf_counter()
+            call(number)
+            taken = time.perf_counter() - began
+            spent += taken
+            if turn:
+                costs[number] = min(costs[number], taken)
+        if turn and spent > seconds:
+            break
     return costs

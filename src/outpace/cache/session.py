@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import LanguageModel
-from ..models.transfer import sent
 from ..sampling import Pick
+from ..transfer import at_hand, sent
 from ..types import Context, TokenTree, causal
 from .slots import Slots, bucket
 
@@ -190,7 +190,8 @@ class Session:
             pick,
         )
         self._round = None
-        self._commit([*fresh, *chosen[:-1].unbind()], slots, positions, where)
+        known = at_hand(chosen) or chosen.unbind()
+        self._commit([*fresh, *known[:-1]], slots, positions, where)
         return chosen
 
     def forward(self, tree: TokenTree) -> Tensor:

@@ -10,10 +10,11 @@ from ..drawing import Drawing
 from ..errors import InvalidArgument, UnsupportedModel
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
+from ..lengths.gate import GateLength
+from .model import ModelDrafter
 from .quantized_self import QuantizedSelfDrafter
 from .sources import Combined, Source
 from .suffix import SuffixDrafter
-from .tree import TreeDrafter
 
 NONE, MODEL, COPY = "none", "model", "quantized-self"
 BELIEVED = 0.5
@@ -71,9 +72,10 @@ def usual_sources(model: LanguageModel | None = None) -> list[Source]:
     model takes long rounds in which a repetition goes unnoticed: neither brought anything
     (docs/drafters.md).
     """
-    second = (
-        Source(COPY, QuantizedSelfDrafter()) if model is None else Source(MODEL, TreeDrafter(model))
-    )
+    if model is None:
+        second = Source(COPY, QuantizedSelfDrafter())
+    else:
+        second = Source(MODEL, ModelDrafter(model), lengths=GateLength())
     return [Source("suffix", SuffixDrafter()), second]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import ref
 
 from ..cache import Session
 from ..drawing import Drawing
 from ..errors import InvalidArgument
+from ..lengths import LengthController
 from ..lengths.fixed import MAX_LENGTH
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
@@ -23,17 +24,20 @@ class Source:
         name: what it is called in figures.
         drafter: itself.
         budget: what it gets at most; None is its own, or 5 tokens in a row.
+        lengths: decides how much of that pays; None is all of it.
     """
 
     name: str
     drafter: Drafter
     budget: Budget | None = None
+    lengths: LengthController | None = None
 
-    def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
-        """Draft within both budgets."""
+    def within(self, context: Context, budget: Budget) -> Budget:
+        """Return what it gets of a budget."""
         own = self.budget or self.drafter.budget or Budget.chain(5)
-        both = Budget(min(own.nodes, budget.nodes), min(own.depth, budget.depth))
-        return self.drafter.propose(context, both, drawing)
+        if self.lengths is not None:
+            own = self.lengths.next(context)
+        return Budget(min(own.nodes, budget.nodes), min(own.depth, budget.depth), own.confidence)
 
 
 class Combined(Drafter):
@@ -59,12 +63,15 @@ class Combined(Drafter):
         self._session: ref[Session] | None = None  # weak: its keys and values are large
         self._waiting: dict[str, bool] = {}  # sources that have not begun the text
         self.began = False  # whether the source asked last began the text only then
+        self._asked: dict[str, Budget] = {}  # who was asked this round, and for how much
         self.wants = frozenset().union(*(source.drafter.wants for source in self.sources))
 
     def attach(self, target: LanguageModel) -> None:
         """Have all sources meet the target."""
         for source in self.sources:
             source.drafter.attach(target)
+            if source.lengths is not None:
+                source.lengths.attach(target, source.drafter)
 
     def look(self, session: Session) -> None:
         """Remember where the target's keys and values are."""
@@ -73,6 +80,7 @@ class Combined(Drafter):
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Begin a text with all sources; those with a model begin when it is their turn."""
         self._waiting = {s.name: resume for s in self.sources if s.drafter.models}
+        self._asked = {}
         for source in self.sources:
             if source.name not in self._waiting:
                 self._begin(source, context, resume=resume)
@@ -81,23 +89,38 @@ class Combined(Drafter):
         """Return what a source drafts; one that has not begun the text begins."""
         if min(budget.nodes, budget.depth) < 1:
             return TokenTree.chain(context.tokens[-1])
+        within = source.within(context, budget)
+        if min(within.nodes, within.depth) < 1:
+            return TokenTree.chain(context.tokens[-1])
+        self._asked[source.name] = within
         resume = self._waiting.pop(source.name, None)
         self.began = resume is not None
         if resume is not None:
             self._begin(source, context, resume=resume)
-        return source.propose(context, budget, drawing)
+        return source.drafter.propose(context, within, drawing)
 
     def _begin(self, source: Source, context: Context, *, resume: bool) -> None:
         session = self._session() if self._session is not None else None
         if session is not None:
             source.drafter.look(session)
         source.drafter.start(context, resume=resume)
+        if source.lengths is not None and not resume:
+            source.lengths.start()
 
     def observe(self, context: Context, turn: Round) -> None:
         """Let all sources learn that have begun the text."""
+        asked, self._asked = self._asked, {}
+        last = next(reversed(asked), None)
         for source in self.sources:
             if source.name not in self._waiting:
                 source.drafter.observe(context, turn)
+            if source.lengths is None:
+                continue
+            drafted = source.name == last and not self.began  # it read the whole text first
+            if drafted or not asked:
+                source.lengths.observe(replace(turn, budget=asked.get(source.name, Budget(0, 0))))
+            else:
+                source.lengths.look_on(turn, asked=source.name in asked)
 
     def reset(self) -> None:
         """Have all sources forget earlier texts."""

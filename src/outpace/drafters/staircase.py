@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
 
 import torch
 
-from ..cache.costs import forward_costs
+from ..cache.costs import LENGTHS, draft_costs, forward_costs
 from ..folders import cache_folder
 from ..lengths.costs import Costs
 from ..models import LanguageModel
@@ -28,11 +28,25 @@ def staircase(model: LanguageModel) -> dict[int, float]:
 
     Measured where no earlier run did; a file a model, precision, runtime and machine.
     """
-    key = f"{model.fingerprint}{model.runtime_name}{machine(model.device)}"
+    return _kept(model, "forward", model.widths, forward_costs)
+
+
+def drafting(model: LanguageModel) -> dict[int, float]:
+    """Return the seconds of drafts of a few lengths with a model, measured and kept likewise."""
+    return _kept(model, "draft", LENGTHS, draft_costs)
+
+
+def _kept(
+    model: LanguageModel,
+    what: str,
+    numbers: Sequence[int],
+    measure: Callable[..., dict[int, float]],
+) -> dict[int, float]:
+    key = f"{what}{model.fingerprint}{model.runtime_name}{machine(model.device)}"
     path = cache_folder() / "costs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-    found = _known.get(path) or _read(path, model.widths)
+    found = _known.get(path) or _read(path, numbers)
     if found is None:
-        found = _ascending(forward_costs(model, rounds=ROUNDS, seconds=SECONDS))
+        found = _ascending(measure(model, rounds=ROUNDS, seconds=SECONDS))
         _write(path, found)
     _known[path] = found
     return found
@@ -47,15 +61,15 @@ def machine(device: torch.device) -> str:
 def round_costs(target: LanguageModel, models: Sequence[LanguageModel]) -> Costs:
     """Return what rounds of a target cost with a drafter of these models, or of none.
 
-    A draft takes a forward a token of the first model; lookups are taken to be free.
+    A draft is one in a row of the first model; lookups are taken to be free.
     """
     verifying = staircase(target)
     if not models:
         return Costs(verifying)
-    drafting = staircase(models[0])
-    one, widest = drafting[1], max(drafting)
-    catching_up = max(0.0, drafting[widest] - one) / (widest - 1)
-    return Costs(verifying, {0: 0.0, 1: one, 2: 2 * one}, catching_up)
+    steps = staircase(models[0])
+    widest = max(steps)
+    catching_up = max(0.0, steps[widest] - steps[1]) / (widest - 1)
+    return Costs(verifying, {0: 0.0, **drafting(models[0])}, catching_up)
 
 
 def _ascending(found: dict[int, float]) -> dict[int, float]:

@@ -52,9 +52,9 @@ class Acceptance:
             self._made[depth] = discount * self._made[depth] + (depth < drafted)
             self._asked[depth] = discount * self._asked[depth] + 1
 
-    def rest(self) -> None:
-        """Let a round pass: a share of everything is forgotten."""
-        kept = self._kept
+    def rest(self, rounds: int = 1) -> None:
+        """Let rounds pass: a share of everything is forgotten in each."""
+        kept = self._kept**rounds
         self.hits = [kept * hits for hits in self.hits]
         self.tries = [kept * tries for tries in self.tries]
         self._made = [kept * made for made in self._made]

@@ -45,3 +45,11 @@ class LengthController(ABC):
 
     def observe(self, turn: Round) -> None:  # noqa: B027 - a fixed length learns nothing
         """Learn from a finished round."""
+
+    def look_on(self, turn: Round, *, asked: bool) -> None:  # noqa: B027 - optional hook
+        """Hear of a round that another drafter drafted.
+
+        Args:
+            turn: the round.
+            asked: whether this one was asked before, and had nothing.
+        """

@@ -29,6 +29,8 @@ SLOW = 1.25
 one slow round is the machine's, two in a row are what drafting costs."""
 PROBE_EVERY, PROBES = 32, 2
 """Where plain rounds were not met for long and the machine has changed, so many of them are run."""
+LOOK_EVERY = 4
+"""Rounds without a draft between two looks at whether one would pay: looking takes time as well."""
 NOTHING = Budget(0, 0)
 
 
@@ -75,6 +77,7 @@ class GateLength(LengthController):
         self._unseen = 0
         self._beyond = 0.0  # what one slow round took that no second one has confirmed
         self._since_plain, self._probing = 0, 0
+        self._idle = 0  # rounds since nothing was found to pay
         self.length = 0
         self._chosen = (1.0, 1.0)  # tokens a round, plain rounds a round
 
@@ -97,8 +100,7 @@ class GateLength(LengthController):
 
     def _price(self, costs: Costs) -> None:
         whole = self._yields is not None
-        most = MAX_LENGTH if whole else self.most
-        self._prices = Prices(costs, frozen=self.frozen, whole=whole, most=most)
+        self._prices = Prices(costs, frozen=self.frozen, whole=whole)
 
     @property
     def prices(self) -> Prices:
@@ -116,11 +118,11 @@ class GateLength(LengthController):
     def start(self) -> None:
         """Begin a text: a new ledger; what was learnt stays."""
         self.ledger.start()
-        self._unseen = 0
+        self._unseen = self._idle = 0
 
     def next(self, context: Context) -> Budget:
         """Return the budget that writes most tokens a second."""
-        if self._nothing:
+        if self._nothing or self._idle % LOOK_EVERY:
             return NOTHING
         prices = self.prices
         prices.at(len(context))
@@ -152,11 +154,12 @@ class GateLength(LengthController):
             limit: seconds that a round may take at most.
         """
         prices, acceptance = self.prices, self.acceptance
-        verifying, drafting = prices.verifying, prices.drafting
-        best = (0, 1.0, prices.plain, prices.plain)
-        most = 1.0 / prices.plain
+        plain = prices.plain
+        best = (0, 1.0, plain, plain)
+        most = 1.0 / plain
         # an asked round without a draft, then what each further token adds where there is one
-        seconds = prices.asking + verifying[0]
+        verify = prices.verify(0)
+        seconds = prices.asking + verify
         late = self._unseen * prices.catching_up
         tokens = reach = made = 1.0
         before = prices.asking
@@ -167,12 +170,12 @@ class GateLength(LengthController):
             made *= present
             reach *= present * rate
             tokens += reach
-            draft = drafting[length]
-            seconds += made * (verifying[length] - verifying[length - 1] + draft - before)
-            before = draft
+            draft, wider = prices.draft(length), prices.verify(length)
+            seconds += made * (wider - verify + draft - before)
+            before, verify = draft, wider
             # what the drafter is fed now it need not be fed in the rounds to come
             if tokens > most * (seconds + late / SPREAD):
-                longest = verifying[length] + draft + late
+                longest = wider + draft + late
                 if longest > limit:
                     break
                 most = tokens / (seconds + late / SPREAD)
@@ -183,16 +186,15 @@ class GateLength(LengthController):
         """Return the limit on nodes, tokens and seconds expected, and those with a draft."""
         assert self._yields is not None
         prices, yields = self.prices, self._yields
-        one = prices.verifying[0]
-        forwards = [seconds / one for seconds in prices.verifying]
-        best = (0, 1.0, prices.plain, prices.plain)
-        most = 1.0 / prices.plain
+        one, plain = prices.verify(0), prices.plain
+        best = (0, 1.0, plain, plain)
+        most = 1.0 / plain
         found = yields.found
         late = self._unseen * prices.catching_up
         nothing = (1 - found) * (prices.asking + one)
         for place, size in enumerate(yields.sizes):
             tokens = 1 + found * yields.gain(place, deviations)
-            draft = prices.drafting[1] + yields.verifying(place, forwards) * one
+            draft = prices.draft(1) + yields.verifying(place, prices.verify(size) / one) * one
             seconds = found * draft + nothing
             if draft + late <= limit and tokens > most * (seconds + late / SPREAD):
                 most = tokens / (seconds + late / SPREAD)
@@ -218,24 +220,37 @@ class GateLength(LengthController):
                 share = prices.verify(drafted) / expected
                 drafting, verifying = (1 - share) * taken, share * taken
             prices.observe(drafted, drafting, verifying, asked=asked, unseen=self._unseen)
-        if self._yields is None:
-            self.acceptance.rest()
-            if asked:
-                deep = drafted if turn.tree.is_chain or not drafted else turn.tree.deepest()
-                depth = allowed if turn.budget is None else turn.budget.depth
-                self.acceptance.observe(depth, deep, accepted)
-        else:
-            self._yields.rest()
-            if asked:
-                one = prices.verifying[0]
-                forwards = [seconds / one for seconds in prices.verifying]
-                self._yields.observe(turn, allowed, forwards)
+        self._idle = 0 if asked else self._idle + 1
+        if self._idle % LOOK_EVERY == 0:
+            self._learnt.rest(1 if asked else LOOK_EVERY)
+        if asked and self._yields is None:
+            deep = drafted if turn.tree.is_chain or not drafted else turn.tree.deepest()
+            depth = allowed if turn.budget is None else turn.budget.depth
+            self.acceptance.observe(depth, deep, accepted)
+        elif asked:
+            assert self._yields is not None
+            one = prices.verify(0)
+            self._yields.observe(turn, allowed, lambda count: prices.verify(count) / one)
         self._since_plain = self._since_plain + 1 if asked else 0
         self._probing = max(0, self._probing - 1) if not asked else self._probing
         if self._has_model:
             # one that drafted has seen all but its own last token
             full = accepted == drafted
             self._unseen = int(full) if drafted else self._unseen + len(turn.tokens)
+
+    def look_on(self, turn: Round, *, asked: bool) -> None:
+        """Count what the drafter has not seen, and that it had nothing."""
+        self._idle = 0 if asked else self._idle + 1
+        if asked and self._yields is not None:
+            self._yields.miss()
+        if self._waits and turn.index:
+            self.prices.watch(turn.drafted, turn.times.committed - turn.times.drafted)
+        if self._has_model:
+            self._unseen += len(turn.tokens)
+
+    @property
+    def _learnt(self) -> Acceptance | Yields:
+        return self.acceptance if self._yields is None else self._yields
 
     def _counted(self, taken: float, expected: float) -> float:
         """Return the seconds of a round that drafting has to answer for."""

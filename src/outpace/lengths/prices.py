@@ -6,7 +6,9 @@ from bisect import bisect_left
 from math import exp, log
 
 from .costs import Costs
+from .fixed import MAX_LENGTH
 
+COUNTS = range(MAX_LENGTH + 1)
 SMALL, LARGE = 0.2, 0.8
 """How far a cost moves towards what two rounds agree on: a little, or most of the way."""
 MUCH = 0.25
@@ -15,8 +17,8 @@ LATELY = 8
 """Rounds after which a cost that was not met follows the others all the way."""
 TRIALS = 2
 """Rounds with a draft that are run although the costs measured before say that none can pay."""
-FORGET = 0.02
-"""How much of what live rounds have said of drafts is forgotten in a round without one."""
+FORGET, FORGET_EVERY = 0.15, 8
+"""How much of what live rounds have said of drafts is forgotten in so many rounds without one."""
 DOUBT = 0.1
 """How far, as a logarithm, a plain round's cost may follow others before it is met again."""
 
@@ -33,23 +35,21 @@ class Prices:
         frozen: nothing is corrected.
         whole: the draft is priced as a whole, whatever its length (a drafter with a budget of its
             own); the table's longest draft is what it costs at first.
-        most: draft tokens of a round at most.
     """
 
-    def __init__(
-        self, costs: Costs, *, frozen: bool = False, whole: bool = False, most: int = 63
-    ) -> None:
+    def __init__(self, costs: Costs, *, frozen: bool = False, whole: bool = False) -> None:
         self.costs, self.frozen, self.whole = costs, frozen, whole
         widths = sorted(costs.verifying)
         last = len(widths) - 1
-        self.step_of = [min(bisect_left(widths, count + 1), last) for count in range(most + 1)]
+        self.step_of = [min(bisect_left(widths, count + 1), last) for count in COUNTS]
         self._steps = [costs.verifying[width] for width in widths]
         longest = costs.draft(max(costs.drafting))
-        self._drafts = [0.0 if whole else costs.draft(n) - costs.draft(0) for n in range(most + 1)]
+        self._drafts = [0.0 if whole else costs.draft(n) - costs.draft(0) for n in COUNTS]
         self._by_length = any(self._drafts)
         self.asking = costs.draft(0) + costs.overhead
         self._found = (longest if whole else costs.draft(0)) + costs.overhead
         self._idle = costs.overhead
+        self.late = costs.catching_up
         self._scale = 1.0
         self._more = 0.0
         self._round = 0
@@ -59,7 +59,7 @@ class Prices:
         self._draft_met = -LATELY
         self._tried = 0
         self._followed = 0.0  # how far the first step has followed others, unmet
-        self._fill()
+        self._plain_rounds = 0
 
     @property
     def untried(self) -> bool:
@@ -76,28 +76,51 @@ class Prices:
         costs = self.costs
         if costs.per_slot:
             self._more = (slots - costs.held) * costs.per_slot
-            self._fill()
 
     def verify(self, drafted: int) -> float:
         """Return the seconds of verifying so many draft tokens."""
-        return self.verifying[drafted]
+        return self._steps[self.step_of[drafted]] + self._more
 
     def draft(self, drafted: int, unseen: int = 0) -> float:
         """Return the seconds of drafting so many tokens, by a drafter that was asked."""
         if not drafted:
             return self.asking
-        return self.drafting[drafted] + unseen * self.catching_up
+        return self._found + self._scale * (self._drafts[drafted] + unseen * self.late)
 
     def round(self, drafted: int, unseen: int = 0, *, asked: bool = True) -> float:
         """Return the seconds of a round."""
         if not asked:
             return self.plain
-        return self.draft(drafted, unseen) + self.verifying[drafted]
+        return self.draft(drafted, unseen) + self.verify(drafted)
+
+    @property
+    def plain(self) -> float:
+        """The seconds of a round in which nobody is asked for a draft."""
+        return self._steps[0] + self._more + self._idle
+
+    @property
+    def catching_up(self) -> float:
+        """The seconds of each token a drafter has not seen, beyond the usual one."""
+        return self._scale * self.late
 
     def observe(
         self, drafted: int, drafting: float, verifying: float, *, asked: bool, unseen: int = 0
     ) -> None:
         """Learn from the seconds both parts of a round took."""
+        if self.frozen:
+            return
+        if not asked:
+            self._idle = _nearer(self._idle, drafting)
+        else:
+            self._observe_draft(drafted, drafting, unseen)
+        self.watch(drafted, verifying)
+        if not asked:
+            self._plain_rounds += 1
+            if self._plain_rounds % FORGET_EVERY == 0:
+                self._forget()
+
+    def watch(self, drafted: int, verifying: float) -> None:
+        """Learn from the seconds that verifying took, whoever drafted."""
         if self.frozen:
             return
         self._round += 1
@@ -112,21 +135,14 @@ class Prices:
             move = agreed * (LARGE if doubted or abs(agreed) > MUCH else SMALL)
             if step == 0:
                 self._followed = agreed - move
-        if not asked:
-            self._idle = _nearer(self._idle, drafting)
-        else:
-            self._observe_draft(drafted, drafting, unseen)
         if move:
             self._follow(step, move)
-        if not asked:
-            self._forget()
-        self._fill()
 
     def _observe_draft(self, drafted: int, seconds: float, unseen: int) -> None:
         if not drafted:
             self.asking = _nearer(self.asking, seconds)
             return
-        self._draft_met = self._round
+        self._draft_met = self._round + 1  # this one, which is watched next
         self._tried += 1
         if not self._by_length:
             self._found = _nearer(self._found, seconds - unseen * self.catching_up)
@@ -156,10 +172,11 @@ class Prices:
 
     def _follow(self, step: int, move: float) -> None:
         """Move a step, and what was not met lately along with it."""
+        whole = exp(move)
         for other, met in enumerate(self._met):
             share = 1.0 if other == step else min(1.0, (self._round - met) / LATELY)
             if share:
-                self._steps[other] *= exp(share * move)
+                self._steps[other] *= whole if share == 1.0 else exp(share * move)
                 if other != step:
                     self._off[other] = None
                     if other == 0:
@@ -169,15 +186,6 @@ class Prices:
             self._off_draft = None
             self._scale *= exp(share * move)
             self._found *= exp(share * move)
-
-    def _fill(self) -> None:
-        """Work out what is asked for every round: by how many tokens are drafted."""
-        steps = [step + self._more for step in self._steps]
-        self.verifying = [steps[step] for step in self.step_of]
-        found, scale = self._found, self._scale
-        self.drafting = [found + scale * draft for draft in self._drafts]
-        self.catching_up = scale * self.costs.catching_up
-        self.plain = steps[0] + self._idle
 
 
 def _nearer(cost: float, seconds: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 
 from ..types import Budget, Round
@@ -36,7 +37,7 @@ class Yields:
         self._prior = [sum(PRIOR**i for i in range(1, size + 1)) for size in self.sizes]
         self._asked = self._found = 0.0
 
-    def observe(self, turn: Round, allowed: int, forwards: list[float]) -> None:
+    def observe(self, turn: Round, allowed: int, forwards: Callable[[int], float]) -> None:
         """Count a round of a drafter that was asked.
 
         Args:
@@ -45,10 +46,11 @@ class Yields:
             forwards: what verifying takes, by draft tokens, in forwards over one token.
         """
         drafted, discount = turn.drafted, self._discount
-        self._asked = discount * self._asked + 1
-        self._found = discount * self._found + bool(drafted)
         if not drafted:
+            self.miss()
             return
+        self._asked = discount * self._asked + 1
+        self._found = discount * self._found + 1
         path = turn.verdict.path
         for place, size in enumerate(self.sizes):
             if size > allowed and drafted >= allowed:
@@ -57,12 +59,17 @@ class Yields:
             self._seen[place] = discount * self._seen[place] + 1
             self._gains[place] = discount * self._gains[place] + gain
             self._squares[place] = discount * self._squares[place] + gain * gain
-            taken = forwards[min(size, drafted)]
+            taken = forwards(min(size, drafted))
             self._times[place] = discount * self._times[place] + taken
 
-    def rest(self) -> None:
-        """Let a round pass: a share of everything is forgotten."""
-        kept = self._kept
+    def miss(self) -> None:
+        """Count a round in which the drafter was asked and had nothing."""
+        self._asked = self._discount * self._asked + 1
+        self._found *= self._discount
+
+    def rest(self, rounds: int = 1) -> None:
+        """Let rounds pass: a share of everything is forgotten in each."""
+        kept = self._kept**rounds
         self._seen = [kept * one for one in self._seen]
         self._gains = [kept * one for one in self._gains]
         self._squares = [kept * one for one in self._squares]
@@ -86,7 +93,11 @@ class Yields:
         spread = sqrt(max(squares / weight - mean * mean, 0.0) / (weight + 1))
         return max(0.0, min(self.sizes[place], mean + deviations * spread))
 
-    def verifying(self, place: int, forwards: list[float]) -> float:
-        """Return what verifying takes within a limit, in forwards over one token."""
-        full = forwards[self.sizes[place]]
+    def verifying(self, place: int, full: float) -> float:
+        """Return what verifying takes within a limit, in forwards over one token.
+
+        Args:
+            place: the limit.
+            full: what it takes with as many draft tokens as that.
+        """
         return (full + self._times[place]) / (1 + self._seen[place])

@@ -45,12 +45,17 @@ class CoupledVerifier(Verifier):
 
 def _walk_scored(tree: TokenTree, choices: Tensor) -> Verdict:
     tokens, parents, chosen = tree.lists_with(choices)
-    children = _children(tokens, parents)
     path: list[int] = []
     node = 0
-    while (child := children.get((node, chosen[node]))) is not None:
-        path.append(child)
-        node = child
+    if tree.is_chain:
+        while node + 1 < len(tokens) and tokens[node + 1] == chosen[node]:
+            node += 1
+        path = list(range(1, node + 1))
+    else:
+        children = _children(tokens, parents)
+        while (child := children.get((node, chosen[node]))) is not None:
+            path.append(child)
+            node = child
     return Verdict(path, [*(tokens[n] for n in path), chosen[node]], chosen)
 
 
