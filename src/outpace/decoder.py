@@ -360,8 +360,8 @@ def _default_lengths(drafter: Drafter, verifier: Verifier) -> LengthController:
     Under a rejection verifier a seed repeats its text only if as much is drafted again; the gate
     goes by measured times.
     """
-    gated = verifier.same_text and not isinstance(drafter, NoDrafter)
-    return GateLength() if gated else FixedLength()
+    nothing = isinstance(drafter, NoDrafter) or drafter.gated
+    return GateLength() if verifier.same_text and not nothing else FixedLength()
 
 
 def _take_back(session: Session, context: Context) -> None:

@@ -13,9 +13,6 @@ from ..transfer import at_hand, sent
 from ..types import Context, TokenTree, causal
 from .slots import Slots, bucket
 
-CHUNKS = (2048, 512, 128)
-"""Widths of prefill forwards: the same cut for plain and speculative runs."""
-
 STEP = 64
 """Slots by which a view grows on a CPU."""
 
@@ -139,7 +136,7 @@ class Session:
         start = 0
         while True:
             rest = len(tokens) - start
-            size = next((chunk for chunk in CHUNKS if chunk <= rest), rest)
+            size = next((chunk for chunk in self.model.chunks if chunk <= rest), rest)
             logits = self.append(tokens[start : start + size])
             start += size
             if size == rest:

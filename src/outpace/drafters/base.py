@@ -23,6 +23,7 @@ class Drafter(ABC):
         repeats: whether the same texts in the same order are drafted for in the same way again;
             not where measured times decide.
         budget: what to give it where nobody asks for a length; None is the decoder's default.
+        gated: whether it weighs by itself what its drafts cost against what they bring.
     """
 
     exact: bool = True
@@ -31,6 +32,7 @@ class Drafter(ABC):
     branches: bool = False
     repeats: bool = True
     budget: Budget | None = None
+    gated: bool = False
 
     def attach(self, target: LanguageModel) -> None:  # noqa: B027 - optional hook
         """Meet the target, before anything else; every decoder built on the drafter calls this.

@@ -5,40 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..drawing import Drawing
+from ..lengths.gate import GateLength
 from ..models import LanguageModel
 from ..types import Budget, Context, TokenTree
+from .model import ModelDrafter
 from .ngram import NgramDrafter
 from .prompt_lookup import PromptLookupDrafter
 from .sources import Combined, Source
 from .suffix import SuffixDrafter
-from .tree import TreeDrafter
 
+LEAST = 0.5
+"""Draft tokens that suffix decoding has to expect accepted, so that the next one is not asked."""
 LOOKUP = Budget.chain(10)
 """What a drafter that costs next to nothing gets: width is its only price."""
 
 
 def usual_sources(model: LanguageModel | None = None) -> list[Source]:
-    """Return suffix decoding, prompt lookup, n-grams and, where there is one, a draft model.
+    """Return suffix decoding and a draft model, or prompt lookup and n-grams where there is none.
 
-    With a model behind them the others draft only what they are rather sure of.
+    Each is asked as long as, and for as much as, that pays.
     """
-    if model is None:
-        first = SuffixDrafter(), PromptLookupDrafter(longest=5, shortest=2), NgramDrafter()
-    else:
-        first = (
-            SuffixDrafter(least=1.5),
-            PromptLookupDrafter(longest=5, shortest=4),
-            NgramDrafter(5, multilevel=False),
-        )
-    suffix, lookup, ngram = first
-    sources = [
-        Source("suffix", suffix),
-        Source("prompt-lookup", lookup, LOOKUP),
-        Source("ngram", ngram, LOOKUP),
-    ]
+    suffix = Source("suffix", SuffixDrafter(least=LEAST), lengths=GateLength())
     if model is not None:
-        sources.append(Source("model", TreeDrafter(model)))
-    return sources
+        return [suffix, Source("model", ModelDrafter(model), lengths=GateLength())]
+    lookup = PromptLookupDrafter(longest=5, shortest=2)
+    return [
+        suffix,
+        Source("prompt-lookup", lookup, LOOKUP, GateLength()),
+        Source("ngram", NgramDrafter(), LOOKUP, GateLength()),
+    ]
 
 
 class CascadeDrafter(Combined):
@@ -48,6 +43,8 @@ class CascadeDrafter(Combined):
         sources: in order; None is :func:`usual_sources`.
         model: a draft model for the usual ones.
     """
+
+    repeats = False
 
     def __init__(
         self, sources: Sequence[Source] | None = None, *, model: LanguageModel | None = None

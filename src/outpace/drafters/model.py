@@ -5,12 +5,15 @@ from math import inf, log
 import torch
 from torch import Tensor
 
-from ..cache.session import CHUNKS
 from ..drawing import Drawing, fit
 from ..models import LanguageModel
 from ..models.vocabulary import check_vocabularies
 from ..types import Budget, Context, TokenTree
 from .session_drafter import SessionDrafter
+
+
+AT_ONCE = 128
+"""Tokens a chain may begin with that is drafted in one unit; more are a prefill."""
 
 
 class ModelDrafter(SessionDrafter):
@@ -55,7 +58,7 @@ class ModelDrafter(SessionDrafter):
             return TokenTree.chain(root, device=self.model.device)
         pick = drawing.pick(depth, self.model.vocabulary, self.model.device)
         fresh = self._roll_back(context)
-        at_once = budget.confidence is None and len(fresh) <= CHUNKS[-1]
+        at_once = budget.confidence is None and len(fresh) <= AT_ONCE
         if pick is not None and at_once:
             drafted = self._session.draft(fresh, depth, pick)
             self._proposed = TokenTree.chain(root, drafted, draw=drawing.kind)

@@ -10,6 +10,7 @@ from ..cache import Session
 from ..drawing import Drawing
 from ..errors import InvalidArgument
 from ..lengths import LengthController
+from ..lengths.costs import Costs
 from ..lengths.fixed import MAX_LENGTH
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
@@ -35,9 +36,13 @@ class Source:
     def within(self, context: Context, budget: Budget) -> Budget:
         """Return what it gets of a budget."""
         own = self.budget or self.drafter.budget or Budget.chain(5)
+        allowed = [own, budget]
         if self.lengths is not None:
-            own = self.lengths.next(context)
-        return Budget(min(own.nodes, budget.nodes), min(own.depth, budget.depth), own.confidence)
+            # the gate of a drafter without a budget decides how much, within the one given here
+            found = self.lengths.next(context)
+            allowed = [found, budget] if self.budget is None else [found, own, budget]
+        nodes, depth = min(one.nodes for one in allowed), min(one.depth for one in allowed)
+        return Budget(nodes, depth, own.confidence)
 
 
 class Combined(Drafter):
@@ -58,6 +63,7 @@ class Combined(Drafter):
         if not names or len(set(names)) < len(names):
             given = ", ".join(names) or "none"
             raise InvalidArgument(f"sources {given}: give one or more, each once")
+        self.gated = all(source.lengths is not None for source in self.sources)
         self.branches = any(source.drafter.branches for source in self.sources)
         self.exact = all(source.drafter.exact for source in self.sources)
         self._session: ref[Session] | None = None  # weak: its keys and values are large
@@ -126,6 +132,10 @@ class Combined(Drafter):
         """Have all sources forget earlier texts."""
         for source in self.sources:
             source.drafter.reset()
+
+    def costs(self, target: LanguageModel) -> Costs:
+        """Return what rounds cost with the first source: it is the cheapest."""
+        return self.sources[0].drafter.costs(target)
 
     @property
     def models(self) -> tuple[LanguageModel, ...]:

@@ -94,9 +94,10 @@ class GateLength(LengthController):
             return
         self._has_model = bool(drafter.models)
         self._waits = target.device.type == "cpu"
+        costs = drafter.costs(target) if self._given is None else self._given
         if drafter.budget is not None:
-            self._yields = Yields(drafter.budget)
-        self._price(drafter.costs(target) if self._given is None else self._given)
+            self._yields = Yields(drafter.budget, costs.verifying)
+        self._price(costs)
 
     def _price(self, costs: Costs) -> None:
         whole = self._yields is not None
@@ -135,7 +136,8 @@ class GateLength(LengthController):
             limit = (1 + self.ledger.last_room) * prices.plain
             length, tokens, time, _ = choose(CAREFUL, limit)
         if not length and prices.untried and self.ledger.room > 0:
-            return self._choose(1, tokens, time / prices.plain)
+            least = 1 if self._yields is None else self._yields.sizes[0]
+            return self._choose(least, tokens, time / prices.plain)
         return self._choose(length, tokens, time / prices.plain)
 
     def _choose(self, length: int, tokens: float, time: float) -> Budget:
@@ -192,8 +194,10 @@ class GateLength(LengthController):
         found = yields.found
         late = self._unseen * prices.catching_up
         nothing = (1 - found) * (prices.asking + one)
-        for place, size in enumerate(yields.sizes):
-            tokens = 1 + found * yields.gain(place, deviations)
+        for place, (size, gain) in enumerate(
+            zip(yields.sizes, yields.gains(deviations), strict=True)
+        ):
+            tokens = 1 + found * gain
             draft = prices.draft(1) + yields.verifying(place, prices.verify(size) / one) * one
             seconds = found * draft + nothing
             if draft + late <= limit and tokens > most * (seconds + late / SPREAD):
@@ -289,4 +293,4 @@ class GateLength(LengthController):
 
 def _gains(yields: Yields) -> dict[int, float]:
     sizes: Sequence[int] = yields.sizes
-    return {size: yields.gain(place) for place, size in enumerate(sizes)}
+    return dict(zip(sizes, yields.gains(), strict=True))

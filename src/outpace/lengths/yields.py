@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from math import sqrt
 
 from ..types import Budget, Round
 from .acceptance import PRIOR, WEIGHT
 
-SIZES = (1, 3, 7, 15, 31, 63)
-"""Draft tokens that fill a static width of a forward together with the root."""
+STEP = 1.05
+"""A width that costs no more than so many times what a narrower one does is on the same step."""
+ROUGHLY = 3
+"""Steps towards the acceptance rate that explains a gain."""
 
 
 class Yields:
@@ -20,12 +23,21 @@ class Yields:
 
     Args:
         own: the budget the drafter has of its own.
+        verifying: seconds of a forward of the target by width. Only limits that fill a step of
+            that staircase are looked at.
         discount: weight of what was seen when more is seen.
         pull: share of what was seen that is forgotten each round.
     """
 
-    def __init__(self, own: Budget, *, discount: float = 0.97, pull: float = 0.01) -> None:
-        self.sizes = [*(size for size in SIZES if size < own.nodes), own.nodes]
+    def __init__(
+        self,
+        own: Budget,
+        verifying: Mapping[int, float],
+        *,
+        discount: float = 0.97,
+        pull: float = 0.01,
+    ) -> None:
+        self.sizes = [*(size for size in _steps(verifying) if size < own.nodes), own.nodes]
         self.budgets = [Budget(size, min(own.depth, size), own.confidence) for size in self.sizes]
         self._discount, self._kept = discount, 1 - pull
         count = len(self.sizes)
@@ -33,8 +45,6 @@ class Yields:
         self._gains = [0.0] * count
         self._squares = [0.0] * count
         self._times = [0.0] * count  # of verifying, in forwards over one token
-        # a chain of that length at the prior acceptance; wide trees are deeper than it by little
-        self._prior = [sum(PRIOR**i for i in range(1, size + 1)) for size in self.sizes]
         self._asked = self._found = 0.0
 
     def observe(self, turn: Round, allowed: int, forwards: Callable[[int], float]) -> None:
@@ -82,16 +92,25 @@ class Yields:
         """How likely there is a draft; 1 before anything was seen."""
         return (1 + self._found) / (1 + self._asked)
 
-    def gain(self, place: int, deviations: float = 0.0) -> float:
-        """Return the draft tokens accepted in a round with a draft, within the limit ``place``."""
-        weight = WEIGHT + self._seen[place]
-        mean = (WEIGHT * self._prior[place] + self._gains[place]) / weight
-        if not deviations:
-            return mean
-        prior = self._prior[place]
-        squares = WEIGHT * (prior * prior + prior) + self._squares[place]
-        spread = sqrt(max(squares / weight - mean * mean, 0.0) / (weight + 1))
-        return max(0.0, min(self.sizes[place], mean + deviations * spread))
+    def gains(self, deviations: float = 0.0) -> list[float]:
+        """Return the draft tokens accepted in a round with a draft, by the limit.
+
+        What is not known of a limit is as within the one before: as much as a chain of that length
+        gains at the same acceptance rate.
+        """
+        found, rate = [], PRIOR
+        for place, size in enumerate(self.sizes):
+            prior = _chain(rate, size)
+            weight = WEIGHT + self._seen[place]
+            mean = (WEIGHT * prior + self._gains[place]) / weight
+            gain = mean
+            if deviations:
+                squares = WEIGHT * (prior * prior + prior) + self._squares[place]
+                spread = sqrt(max(squares / weight - mean * mean, 0.0) / (weight + 1))
+                gain = max(0.0, min(size, mean + deviations * spread))
+            found.append(gain)
+            rate = _rate(mean, size)
+        return found
 
     def verifying(self, place: int, full: float) -> float:
         """Return what verifying takes within a limit, in forwards over one token.
@@ -101,3 +120,29 @@ class Yields:
             full: what it takes with as many draft tokens as that.
         """
         return (full + self._times[place]) / (1 + self._seen[place])
+
+
+def _steps(verifying: Mapping[int, float]) -> list[int]:
+    """Return how many draft tokens fill each step of a staircase together with the root."""
+    widths, ends = sorted(verifying), []
+    first = verifying[widths[0]]
+    for width, wider in pairwise(widths):
+        if verifying[wider] > STEP * first:
+            ends.append(width - 1)
+            first = verifying[wider]
+    return [size for size in ends if size > 0] or [1]
+
+
+def _chain(rate: float, size: int) -> float:
+    """Return the tokens accepted of a chain of ``size`` at an acceptance rate."""
+    return size if rate >= 1 else rate * (1 - rate**size) / (1 - rate)
+
+
+def _rate(gain: float, size: int) -> float:
+    """Return the acceptance rate, roughly, at which a chain of ``size`` gains so much."""
+    if gain >= size:
+        return 1.0
+    rate = gain / (1 + gain)
+    for _ in range(ROUGHLY):
+        rate = 1 - (1 - rate ** (size + 1)) / (1 + gain)
+    return rate

@@ -132,6 +132,11 @@ class LanguageModel:
         """The widths of a round's forwards that differ in cost: steps of a staircase."""
         return self._runtime.widths
 
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The widths of prefill forwards, the widest first."""
+        return self._runtime.chunks
+
     def prepared(self) -> Prepared:
         """Return its compiled forwards, there or not."""
         from .preparing import Prepared

@@ -50,6 +50,7 @@ class PackagedRuntime(Runtime):
 
     name = "compile"
     traced = True
+    chunks = (512,)  # no width is padded; wider ones would score more slots that nobody sees
     widths = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)
 
     def __init__(

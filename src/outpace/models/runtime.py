@@ -69,10 +69,13 @@ class Runtime(ABC):
         name: ``eager``, ``graph`` or ``compile``.
         traced: whether the attention of the stock model, as it is set now, has no part in it.
         widths: those of a round's forwards that differ in cost.
+        chunks: widths a long prefill is cut into, the widest first; what is left over is one more
+            forward. The same for plain and speculative runs.
     """
 
     name: str
     traced: bool = False
+    chunks: tuple[int, ...] = (2048, 512, 128)
     widths: tuple[int, ...] = tuple(width for width in WIDTHS if width <= 64)
 
     @abstractmethod
