@@ -201,13 +201,37 @@ def _kind(name: str) -> str:
     return name.partition("(")[0].strip()
 
 
-def with_partner(name: str, target: object) -> str:
-    """Return the drafter's name with the embedded target's drafter, where both go together."""
+def with_partner(
+    name: str,
+    target: object,
+    *,
+    tree: str | Shape | None = None,
+    draft_length: int | str | LengthController | None = None,
+    verifier: str | Verifier = "coupled",
+    bitwise: bool = False,
+) -> str:
+    """Return the drafter's name with the embedded target's drafter, where both go together.
+
+    ``auto`` is the fastest known: with the embedded target suffix decoding and behind it the
+    embedded drafter; that one alone where more is asked of it than to draft.
+
+    Args:
+        name: of a drafter.
+        target: a name or a path.
+        tree: what the decoder is asked for, likewise all that follows.
+        draft_length: see there.
+        verifier: see there.
+        bitwise: see there.
+    """
+    asked = tree is not None or draft_length is not None or bitwise
+    alone = asked or not make_verifier(verifier).same_text
     partner = zoo.partner(target)
     is_pair = partner.startswith(zoo.PREFIX)
     if is_pair and lacks_model(name) and _kind(name) != "retokenized":
         return f"{name}:{partner}"
-    return partner if name == "auto" else name
+    if name != "auto":
+        return name
+    return f"cascade:{partner}" if is_pair and not alone else partner
 
 
 def drafter_by_name(name: str | os.PathLike[str], shape: Shape | None = None) -> Drafter | None:

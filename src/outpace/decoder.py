@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -114,8 +114,9 @@ class Decoder:
                 a model that is loaded already, or a Drafter; ``retokenized:MODEL``,
                 ``cascade:MODEL`` and ``bandit:MODEL`` name a method and its draft model (the last
                 two have the embedded drafter for the embedded target by themselves); ``auto`` is
-                the embedded drafter for the embedded target and ``prompt-lookup`` for any other;
-                None is ``none``.
+                ``prompt-lookup``, but for the embedded target: there it is ``cascade`` with the
+                embedded drafter, or that drafter alone where a tree, a draft length, a bitwise run
+                or a verifier that goes by its law is asked for; None is ``none``.
             tree: have the draft model draft token trees of this shape, as in
                 ``"pruned(depth=8, branch=3, tau=0.03)"``; None is a chain.
             draft_length: a number of tokens, the name of a length controller, or one; None is
@@ -152,7 +153,8 @@ class Decoder:
             drafter = NoDrafter()
         elif isinstance(drafter, str):
             named = target.name if isinstance(target, LanguageModel) else target
-            drafter = with_partner(drafter, named)
+            asked: dict[str, Any] = {"tree": tree, "draft_length": draft_length}
+            drafter = with_partner(drafter, named, verifier=chosen, bitwise=bitwise, **asked)
         if isinstance(drafter, LanguageModel):
             drafter = model_drafter(drafter, shape)
         elif not isinstance(drafter, Drafter):

@@ -163,8 +163,9 @@ def test_other_ways_of_drawing_have_plans_of_their_own(pair):
     decoder = Decoder.from_pretrained(target, drafter=drafter, verifier="sequoia")
     decoder.generate(range(20), max_new_tokens=120, ignore_eos=True, temperature=1.0)
     steering = drafter._steering
-    assert steering.shape_for("without_replacement").template is not None
-    assert steering.shape_for("coupled").template is None
+    assert set(drafter.shares) == {"without_replacement"}
+    assert set(drafter.plans) == {"deterministic", "without_replacement"}  # the first beforehand
+    assert steering._due["without_replacement"] > steering._due["deterministic"] == FIRST
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,8 @@ def test_a_lookup_that_finds_rubbish_is_not_asked(budget):
 def test_a_budget_of_its_own_is_cut_where_wide_forwards_do_not_pay():
     lengths = gate(LOOKUP, model=False, budget=Budget(63, 63))
     run = Simulation(lengths, LOOKUP, lambda _, n: min(n, 3), lambda n: n, model=False).write(800)
-    assert max(run.drafts[-100:]) == 3
+    # all three accepted, always: now and then a few more are tried
+    assert sum(draft != 3 for draft in run.drafts[-400:]) <= 8
     steady = Simulation(lengths, LOOKUP, run.accept, lambda n: n, model=False).write(400)
     assert steady.speedup > 0.95 * 4 * LOOKUP.verify(1) / LOOKUP.verify(4)
 

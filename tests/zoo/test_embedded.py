@@ -8,8 +8,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import outpace
 from outpace import Decoder, zoo
+from outpace.drafters.cascade import CascadeDrafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.prompt_lookup import PromptLookupDrafter
+from outpace.drafters.tree import TreeDrafter
 from outpace.errors import ModelNotFound, UnknownName
 from outpace.models import load
 from outpace.models.tiny import tiny_model
@@ -61,10 +63,15 @@ def test_missing_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_pair_is_the_default() -> None:
     decoder = Decoder.from_pretrained()
     assert decoder.target.name == "zoo:target"
-    assert isinstance(decoder.drafter, ModelDrafter)
-    assert decoder.drafter.model.name == zoo.partner("zoo:target")
+    assert isinstance(decoder.drafter, CascadeDrafter)
+    assert [model.name for model in decoder.drafter.models] == [zoo.partner("zoo:target")]
     same = Decoder.from_pretrained(zoo.target_dir())
-    assert isinstance(same.drafter, ModelDrafter)
+    assert isinstance(same.drafter, CascadeDrafter)
+    for asked in ({"draft_length": 3}, {"bitwise": True}, {"verifier": "rejection"}):
+        alone = Decoder.from_pretrained(runtime="eager", **asked)
+        assert isinstance(alone.drafter, ModelDrafter)
+        assert alone.drafter.model.name == zoo.partner("zoo:target")
+    assert isinstance(Decoder.from_pretrained(tree="fixed(depth=2)").drafter, TreeDrafter)
     other = Decoder.from_pretrained(tiny_model())
     assert isinstance(other.drafter, PromptLookupDrafter)
     loaded = Decoder.from_pretrained(decoder.target)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,7 +31,7 @@ from ..drafters.sources import Combined
 from ..drafters.tree import DEFAULT_SHAPE, TreeDrafter
 from ..drawing import Drawing
 from ..errors import InvalidArgument
-from ..lengths.fixed import FixedLength
+from ..lengths.fixed import MAX_LENGTH, FixedLength
 from ..models import LanguageModel, load
 from ..recipe import Recipe
 from ..sampling import Sampler
@@ -182,15 +182,15 @@ class _Recorder(CoupledVerifier):
 
 
 class _Again(Drafter):
-    """Drafts what was drafted before, round by round."""
+    """Drafts what was drafted before at the same place of the text."""
 
     branches = True
 
-    def __init__(self, trees: Sequence[TokenTree]) -> None:
-        self._trees = iter(trees)
+    def __init__(self, trees: Mapping[int, TokenTree]) -> None:
+        self._trees = trees
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
-        return next(self._trees)
+        return self._trees[len(context.output)]
 
 
 class Loop(Method):
@@ -215,11 +215,13 @@ class Loop(Method):
             drafter = _drafter(method, models)
             self._own_budget = drafter.budget if own is None else None
             own_budget = self._own_budget is not None and isinstance(draft_length, int)
-            plain = isinstance(drafter, NoDrafter)  # nothing to decide, nothing to measure
-            lengths = FixedLength() if own_budget or plain else make_lengths(draft_length)
+            # nothing to decide, or decided elsewhere
+            decided = isinstance(drafter, NoDrafter) or (drafter.gated and draft_length == "gate")
+            lengths = FixedLength() if own_budget or decided else make_lengths(draft_length)
             decoder = Decoder(models.target, drafter, lengths=lengths)
         self.decoder = decoder
-        self._drafted: dict[str, list[TokenTree]] = {}  # of each prompt, if time decided on it
+        # of each prompt, if time decided on it: what was drafted after so many tokens
+        self._drafted: dict[str, dict[int, TokenTree]] = {}
         self.exact = self.decoder.exact
         self.same_text = self.exact and self.decoder.verifier.same_text
 
@@ -244,11 +246,14 @@ class Loop(Method):
             seed=writing.seed_for(prompt),
             ignore_eos=True,
         )
-        trees = [turn.tree for turn in stream]
+        trees, written = {}, 0
+        for turn in stream:
+            trees[written] = turn.tree
+            written += len(turn.tokens)
         output = stream.output
         seconds = time.perf_counter() - began
         if not (drafter.repeats and self.decoder.lengths.repeats):
-            self._drafted[prompt.text] = trees[1:]  # not the prefill's, which nobody drafts
+            self._drafted[prompt.text] = trees
         stats = output.stats
         return Sample(
             output.tokens,
@@ -270,12 +275,15 @@ class Loop(Method):
         """Write the text again, as last time; return its tokens and the logits of each."""
         verifier, drafter = self.decoder.verifier, self.decoder.drafter
         self.decoder.verifier = recorder = _Recorder(verifier)
+        lengths = self.decoder.lengths
         if prompt.text in self._drafted:
             self.decoder.drafter = _Again(self._drafted[prompt.text])
+            self.decoder.lengths = FixedLength(MAX_LENGTH)
         try:
             return self.write(prompt, writing).tokens, recorder.rows
         finally:
             self.decoder.verifier, self.decoder.drafter = verifier, drafter
+            self.decoder.lengths = lengths
 
     @property
     def settings(self) -> dict[str, Any]:

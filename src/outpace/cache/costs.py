@@ -1,4 +1,4 @@
-"""What a forward of a model costs here, by its width: a staircase, not a line; and what drafts do."""
+"""What a forward of a model costs here by its width, a staircase, and what a draft does."""
 
 import math
 import time
@@ -39,7 +39,7 @@ def forward_costs(
         session.abandon()
 
     with model.attached():
-        return _least({width: forward for width in trees}, rounds, seconds)
+        return _least(dict.fromkeys(trees, forward), rounds, seconds)
 
 
 def draft_costs(
@@ -53,14 +53,16 @@ def draft_costs(
         seconds: after which no more are begun, but for the first one that counts.
     """
     session, longest = Session(model), max(LENGTHS)
+    if model.context_length is not None:
+        longest = max(1, min(longest, model.context_length - 2))
     held = _hold(session, longest)
 
     def draft(length: int) -> None:
-        session.draft([0], length, Pick())[-1].item()
+        session.draft([0], min(length, longest), Pick())[-1].item()
         session.rollback(held)
 
     with model.attached():
-        return _least({length: draft for length in LENGTHS}, rounds, seconds)
+        return _least(dict.fromkeys(LENGTHS, draft), rounds, seconds)
 
 
 def _hold(session: Session, positions: int) -> int:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
     from ..types import Round
 
+_ASKED = ("tree", "draft_length", "verifier", "bitwise")
+"""What decides which drafter ``auto`` is."""
 _OF_A_RECIPE = (
     "target",
     "drafter",
@@ -47,8 +49,8 @@ def generate(
         a_text(
             "NAME",
             "A method (none, ngram, prompt-lookup, suffix, recycling …), with settings or without, "
-            "as in 'early-exit(layers=2)', a model folder or hub name; auto is the embedded "
-            "drafter for the embedded target, prompt-lookup for others.",
+            "as in 'early-exit(layers=2)', a model folder or hub name; auto is prompt-lookup, but "
+            "for the embedded target cascade with its drafter.",
         ),
     ] = "auto",
     file: Annotated[str | None, a_text("PATH", "Read the prompt from a file.")] = None,
@@ -228,7 +230,8 @@ def _load(
         Sampling(**sampling)
         if searched is not None:
             check_beams(searched)
-        parts["drafter"] = with_partner(parts["drafter"], target)  # for the record
+        asked = {name: parts[name] for name in _ASKED if name in parts}
+        parts["drafter"] = with_partner(parts["drafter"], target, **asked)  # for the record
         decoder = Decoder.from_pretrained(target, **parts) if recipe is None else recipe.decoder()
     say_notes([decoder.target, *decoder.drafter.models])
     if decoder.target.tokenizer is None:

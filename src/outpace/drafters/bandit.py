@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from ..drawing import Drawing
 from ..errors import InvalidArgument, UnsupportedModel
+from ..lengths.gate import GateLength
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
-from ..lengths.gate import GateLength
 from .model import ModelDrafter
 from .quantized_self import QuantizedSelfDrafter
 from .sources import Combined, Source

@@ -11,7 +11,6 @@ from ..models.vocabulary import check_vocabularies
 from ..types import Budget, Context, TokenTree
 from .session_drafter import SessionDrafter
 
-
 AT_ONCE = 128
 """Tokens a chain may begin with that is drafted in one unit; more are a prefill."""
 

@@ -13,7 +13,11 @@ from ..models import LanguageModel
 from ..types import Round
 from .staircase import staircase
 
-RANKS = 7
+PRIOR = (0.6, 0.12, 0.06, 0.04, 0.03, 0.02, 0.02)
+"""How often the child of each rank is thought to stand before any was seen."""
+WEIGHT = 8
+"""How many children of each rank that is worth."""
+RANKS = len(PRIOR)
 """How many children of a node are told apart."""
 
 
@@ -42,8 +46,9 @@ class Ranks:
 
     @property
     def shares(self) -> list[float]:
-        """The share of visited nodes at which the child of each rank was accepted."""
-        return [h / t if t else 0.0 for h, t in zip(self.hits, self.tries, strict=True)]
+        """The share of visited nodes at which the child of each rank is accepted."""
+        counts = zip(PRIOR, self.hits, self.tries, strict=True)
+        return [(WEIGHT * prior + hits) / (WEIGHT + tries) for prior, hits, tries in counts]
 
 
 class Pair:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import numpy as np
 
 from ..errors import InvalidArgument
 from ..lengths.costs import Costs
 from ..types import Draw, Round
-from .pair import RANKS, Pair, Ranks
+from .pair import Pair, Ranks
 from .shape import Shape
 from .steering import Steering
 
 FIRST, LAST = 32, 8192
-"""Visited nodes before the first plan; it is made anew at every doubling up to the last."""
+"""Visited nodes before the plan is made anew, and at every doubling up to the last."""
+STEADY = 0.9
+"""The weight of rounds before, in what the host takes for a level of a tree."""
 
 Template = tuple[tuple[int, ...], ...]
 
@@ -21,8 +25,7 @@ Template = tuple[tuple[int, ...], ...]
 class Planning(Steering):
     """A shape worked out from the acceptance by rank and the costs of both models.
 
-    Until enough nodes were visited, broad trees of two levels are drafted to find out which
-    children stand. The plan of a pair is kept between texts and runs.
+    The first plan of a pair goes by what is usual; it is kept between texts and runs.
 
     Args:
         shape: the most nodes and levels.
@@ -32,6 +35,8 @@ class Planning(Steering):
         self._pair: Pair | None = None
         self._plans: dict[str, Shape] = {}
         self._due: dict[str, int] = {}
+        self._drafting = Costs({1: 0.0})  # of forwards of the drafter, by width
+        self._host: float | None = None  # seconds of a level beyond its forward
         super().__init__(shape)
 
     def attach(self, pair: Pair) -> None:
@@ -46,15 +51,16 @@ class Planning(Steering):
             )
         self._pair = pair
         self._plans, self._due = {}, {}
-        for draw, ranks in pair.ranks.items():
-            self._plan(draw, ranks, pair)
+        for draw in ("deterministic", *pair.ranks):
+            self._plan(draw, pair)
 
     def shape_for(self, draw: Draw) -> Shape:
-        """Return the plan for a way of drawing children, or a broad tree to learn from."""
-        if draw in self._plans:
-            return self._plans[draw]
-        given = self._given
-        return Shape(depth=min(2, given.depth), branch=RANKS, nodes=given.nodes)
+        """Return the plan for a way of drawing children."""
+        if draw not in self._plans:
+            if self._pair is None:
+                raise InvalidArgument("no target yet: give the drafter to a Decoder")
+            self._plan(draw, self._pair)
+        return self._plans[draw]
 
     @property
     def plans(self) -> dict[str, Template]:
@@ -77,17 +83,28 @@ class Planning(Steering):
         if ranks.tries[0] >= LAST:
             return
         ranks.add(turn)
-        if ranks.tries[0] >= self._due.get(draw, FIRST):
-            self._plan(draw, ranks, self._pair)
+        self._time(turn)
+        if ranks.tries[0] >= self._due[draw]:
+            self._plan(draw, self._pair)
             self._pair.save()
 
-    def _plan(self, draw: str, ranks: Ranks, pair: Pair) -> None:
-        known = ranks.tries[0]
-        if known < FIRST:
-            return
-        self._due[draw] = 2 * known
-        given = self._given
-        best = best_tree(ranks.shares, pair.verifying, pair.drafting, given.nodes, given.depth)
+    def _time(self, turn: Round) -> None:
+        """Learn what a level takes beyond its forward; a stall is not taken for it."""
+        template = self._plans[turn.tree.draw].template
+        assert template is not None
+        widths = level_widths(template)
+        usual = sum(map(self._drafting.verify, widths))
+        beyond = (turn.times.drafted - turn.times.started - usual) / max(1, len(widths))
+        found = min(max(0.0, beyond), usual)
+        self._host = found if self._host is None else STEADY * self._host + (1 - STEADY) * found
+
+    def _plan(self, draw: str, pair: Pair) -> None:
+        ranks = pair.ranks.get(draw, Ranks())
+        self._due[draw] = max(FIRST, 2 * ranks.tries[0])
+        given, host = self._given, self._host or 0.0
+        self._drafting = Costs(pair.drafting)
+        drafting = {width: cost + host for width, cost in self._drafting.verifying.items()}
+        best = best_tree(ranks.shares, pair.verifying, drafting, given.nodes, given.depth)
         self._plans[draw] = replace(given, template=best)
 
 
@@ -114,16 +131,30 @@ def best_tree(
     """
     table = _Table(shares, nodes, depth)
     sizes = {width - 1 for width in verifying if 1 < width <= nodes} | {nodes}
-    made = [table.tree(size, levels) for size in sorted(sizes) for levels in range(1, depth + 1)]
-    trees = [tree for tree in made if len(tree) > 1] or [((1,), ())]
+    target, drafter = Costs(verifying), Costs(drafting)
+
+    def at_most(plan: tuple[int, int]) -> float:
+        """Return more than its speed, before there is a tree: with levels of one node each."""
+        size, levels = plan
+        return (1 + table.value(size, levels)) / (
+            target.verify(size + 1) + levels * drafter.verify(1)
+        )
 
     def speed(tree: Template) -> float:
-        seconds = Costs(verifying).verify(len(tree)) + sum(
-            Costs(drafting).verify(width) for width in level_widths(tree)
-        )
+        widths = level_widths(tree)
+        seconds = target.verify(len(tree)) + sum(map(drafter.verify, widths))
         return (1 + expected(tree, shares)) / seconds
 
-    return max(trees, key=speed)
+    best: Template = ((1,), ())
+    fastest = 0.0
+    plans = [(size, levels) for size in sorted(sizes) for levels in range(1, depth + 1)]
+    for plan in sorted(plans, key=at_most, reverse=True):
+        if at_most(plan) < fastest:
+            break
+        tree = table.tree(*plan)
+        if len(tree) > 1 and speed(tree) > fastest:
+            best, fastest = tree, speed(tree)
+    return best
 
 
 def expected(tree: Template, shares: Sequence[float]) -> float:
@@ -144,55 +175,46 @@ def level_widths(tree: Template) -> list[int]:
     return widths
 
 
-@dataclass(slots=True)
-class _Step:
-    """The best for so many nodes: what it yields, and how many of them go below the next child."""
-
-    value: float = 0.0
-    first: int = 0
-
-
 class _Table:
     """The dynamic programme: which subtree of so many nodes and levels yields most.
 
-    ``below[d][b][m]`` is the best that m nodes can do as children of ranks b, b + 1, … of a node
+    ``values[d][b, m]`` is the best that m nodes can do as children of ranks b, b + 1, … of a node
     with d levels below it; a child that gets s of the nodes yields share_b · (1 + what the other
     s − 1 yield below it). Right for any shares, also where a later child stands more often.
     """
 
     def __init__(self, shares: Sequence[float], nodes: int, depth: int) -> None:
-        ranks = len(shares)
-        nothing = [[_Step() for _ in range(nodes + 1)] for _ in range(ranks + 1)]
-        self._below = [nothing]
+        ranks, counts = len(shares), np.arange(nodes + 1)
+        left = counts[:, None] - counts[None, 1:]  # [m, s]: what is left of m past a child's s
+        possible = left >= 0
+        self._values = [np.zeros((ranks + 1, nodes + 1))]
+        self._sizes = [np.zeros((ranks + 1, nodes + 1), dtype=np.int64)]  # of the next child
         for _ in range(depth):
-            deeper = self._below[-1][0]
-            level = [[_Step() for _ in range(nodes + 1)] for _ in range(ranks + 1)]
+            deeper = self._values[-1][0]
+            values, sizes = np.zeros_like(self._values[0]), np.zeros_like(self._sizes[0])
             for rank in reversed(range(ranks)):
-                for left in range(1, nodes + 1):
-                    level[rank][left] = max(
-                        (
-                            _Step(
-                                shares[rank] * (1 + deeper[size - 1].value)
-                                + level[rank + 1][left - size].value,
-                                size,
-                            )
-                            for size in range(1, left + 1)
-                        ),
-                        key=lambda step: step.value,
-                    )
-            self._below.append(level)
+                child = shares[rank] * (1 + deeper[:-1])
+                rest = np.where(possible, values[rank + 1][left], -np.inf)
+                whole = (child + rest)[1:]
+                values[rank, 1:], sizes[rank, 1:] = whole.max(axis=1), whole.argmax(axis=1) + 1
+            self._values.append(values)
+            self._sizes.append(sizes)
+
+    def value(self, nodes: int, depth: int) -> float:
+        """Return how many nodes of that tree are accepted on average."""
+        return float(self._values[depth][0, nodes])
 
     def tree(self, nodes: int, depth: int) -> Template:
         """Return the best tree of at most so many nodes and levels, numbered level by level."""
         children: list[list[int]] = [[]]
         level = [(0, nodes)]
         for left in range(depth, 0, -1):
-            below = self._below[left]
+            values, sizes = self._values[left], self._sizes[left]
             next_level = []
             for node, budget in level:
                 rank = 0
-                while budget and below[rank][budget].value > 0:
-                    size = below[rank][budget].first
+                while budget and values[rank, budget] > 0:
+                    size = int(sizes[rank, budget])
                     child = len(children)
                     children.append([])
                     children[node].append(child)

@@ -33,11 +33,15 @@ class Source:
     budget: Budget | None = None
     lengths: LengthController | None = None
 
-    def within(self, context: Context, budget: Budget) -> Budget:
-        """Return what it gets of a budget."""
+    def within(self, context: Context, budget: Budget, drawing: Drawing) -> Budget:
+        """Return what it gets of a budget.
+
+        Where a law is drawn from, a seed repeats its text only if as much is drafted again: there
+        nobody decides by measured times.
+        """
         own = self.budget or self.drafter.budget or Budget.chain(5)
         allowed = [own, budget]
-        if self.lengths is not None:
+        if self.lengths is not None and drawing.kind in {"coupled", "deterministic"}:
             # the gate of a drafter without a budget decides how much, within the one given here
             found = self.lengths.next(context)
             allowed = [found, budget] if self.budget is None else [found, own, budget]
@@ -95,7 +99,7 @@ class Combined(Drafter):
         """Return what a source drafts; one that has not begun the text begins."""
         if min(budget.nodes, budget.depth) < 1:
             return TokenTree.chain(context.tokens[-1])
-        within = source.within(context, budget)
+        within = source.within(context, budget, drawing)
         if min(within.nodes, within.depth) < 1:
             return TokenTree.chain(context.tokens[-1])
         self._asked[source.name] = within

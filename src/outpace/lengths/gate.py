@@ -13,7 +13,7 @@ from ..types import Budget, Context, Round
 from .acceptance import Acceptance
 from .base import LengthController, Source
 from .costs import Costs
-from .fixed import MAX_LENGTH, check_length
+from .fixed import check_length
 from .ledger import Ledger
 from .prices import Prices
 from .yields import Yields
