@@ -90,7 +90,9 @@ class Budget:
 
     def clip(self, depth: int) -> "Budget":
         """The same budget, no deeper than ``depth``."""
-        depth = max(0, min(self.depth, depth))
+        if depth >= self.depth:
+            return self
+        depth = max(0, depth)
         return Budget(self.nodes if depth else 0, depth, self.confidence)
 
 

@@ -25,7 +25,7 @@ def forward_costs(
     Args:
         model: whose forwards.
         rounds: how often all widths are timed at most.
-        seconds: after which no more are begun, but for the first one that counts.
+        seconds: after which no more are begun, but for the first.
     """
     session = Session(model)
     # the nodes of the round stand at the next two positions
@@ -50,7 +50,7 @@ def draft_costs(
     Args:
         model: the draft model.
         rounds: how often all lengths are timed at most.
-        seconds: after which no more are begun, but for the first one that counts.
+        seconds: after which no more are begun, but for the first.
     """
     session, longest = Session(model), max(LENGTHS)
     if model.context_length is not None:
@@ -80,16 +80,18 @@ def _broad(width: int) -> TokenTree:
 def _least(
     calls: Mapping[int, Callable[[int], None]], rounds: int, seconds: float
 ) -> dict[int, float]:
-    """Return the least seconds of each call, timed in turn: a disturbance meets them all."""
-    costs, spent = dict.fromkeys(calls, math.inf), 0.0
-    for turn in range(rounds + 1):  # the first one pays for what is built only once
+    """Return the least seconds of each call, timed in turn: a disturbance meets them all.
+
+    Every call is made twice in a row and the second one timed: the first finds the caches full of
+    what others have read, which rounds that follow each other do not.
+    """
+    costs, began = dict.fromkeys(calls, math.inf), time.perf_counter()
+    for _ in range(rounds):
         for number, call in calls.items():
-            began = time.perf_counter()
             call(number)
-            taken = time.perf_counter() - began
-            spent += taken
-            if turn:
-                costs[number] = min(costs[number], taken)
-        if turn and spent > seconds:
+            before = time.perf_counter()
+            call(number)
+            costs[number] = min(costs[number], time.perf_counter() - before)
+        if time.perf_counter() - began > seconds:
             break
     return costs

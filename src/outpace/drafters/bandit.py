@@ -174,15 +174,14 @@ class BanditDrafter(Combined):
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return the draft of the best arm."""
         greedy = drawing.sampler.greedy
-        choices: dict[Arm, TokenTree | Source] = {
-            (NONE, 0, greedy): TokenTree.chain(context.tokens[-1])
-        }
+        root = TokenTree.chain(context.tokens[-1])
+        choices: dict[Arm, TokenTree | Source] = {(NONE, 0, greedy): root}
         for source in self.sources if min(budget.nodes, budget.depth) else ():
             if source.drafter.models:
                 choices[source.name, 0, greedy] = source
                 continue
             tree = self.ask(source, context, budget, drawing)
-            if len(tree) > 1:
+            if tree is not None:
                 choices[source.name, _promise(tree), greedy] = tree
         for arm, choice in choices.items():
             if arm not in self._known:
@@ -200,7 +199,7 @@ class BanditDrafter(Combined):
         best = max(choices, key=score)  # the first of equals
         choice = choices[best]
         if isinstance(choice, Source):
-            choice = self.ask(choice, context, budget, drawing)
+            choice = self.ask(choice, context, budget, drawing) or root
         self._played = choice, best
         return choice
 

@@ -53,9 +53,8 @@ class CascadeDrafter(Combined):
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return the draft of the first source that has one, or the root alone."""
-        tree = TokenTree.chain(context.tokens[-1])
         for source in self.sources:
             tree = self.ask(source, context, budget, drawing)
-            if len(tree) > 1:
-                break
-        return tree
+            if tree is not None:
+                return tree
+        return TokenTree.chain(context.tokens[-1])

@@ -42,8 +42,10 @@ class Source:
         own = self.budget or self.drafter.budget or Budget.chain(5)
         allowed = [own, budget]
         if self.lengths is not None and drawing.kind in {"coupled", "deterministic"}:
-            # the gate of a drafter without a budget decides how much, within the one given here
             found = self.lengths.next(context)
+            if not found.nodes:
+                return found
+            # the gate of a drafter without a budget decides how much, within the one given here
             allowed = [found, budget] if self.budget is None else [found, own, budget]
         nodes, depth = min(one.nodes for one in allowed), min(one.depth for one in allowed)
         return Budget(nodes, depth, own.confidence)
@@ -95,19 +97,22 @@ class Combined(Drafter):
             if source.name not in self._waiting:
                 self._begin(source, context, resume=resume)
 
-    def ask(self, source: Source, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
-        """Return what a source drafts; one that has not begun the text begins."""
+    def ask(
+        self, source: Source, context: Context, budget: Budget, drawing: Drawing
+    ) -> TokenTree | None:
+        """Return what a source drafts, or None if that is nothing; one may begin the text first."""
         if min(budget.nodes, budget.depth) < 1:
-            return TokenTree.chain(context.tokens[-1])
+            return None
         within = source.within(context, budget, drawing)
         if min(within.nodes, within.depth) < 1:
-            return TokenTree.chain(context.tokens[-1])
+            return None
         self._asked[source.name] = within
         resume = self._waiting.pop(source.name, None)
         self.began = resume is not None
         if resume is not None:
             self._begin(source, context, resume=resume)
-        return source.drafter.propose(context, within, drawing)
+        tree = source.drafter.propose(context, within, drawing)
+        return tree if len(tree) > 1 else None
 
     def _begin(self, source: Source, context: Context, *, resume: bool) -> None:
         session = self._session() if self._session is not None else None
@@ -126,9 +131,8 @@ class Combined(Drafter):
                 source.drafter.observe(context, turn)
             if source.lengths is None:
                 continue
-            drafted = source.name == last and not self.began  # it read the whole text first
-            if drafted or not asked:
-                source.lengths.observe(replace(turn, budget=asked.get(source.name, Budget(0, 0))))
+            if source.name == last and not self.began:  # else it read the whole text first
+                source.lengths.observe(replace(turn, budget=asked[last]))
             else:
                 source.lengths.look_on(turn, asked=source.name in asked)
 

@@ -18,7 +18,7 @@ from ..folders import cache_folder
 from ..lengths.costs import Costs
 from ..models import LanguageModel
 
-ROUNDS, SECONDS = 5, 0.6
+ROUNDS, SECONDS = 5, 0.8
 """What a quick look takes: what it gets wrong, rounds that are run correct."""
 _known: dict[Path, dict[int, float]] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from math import inf
 from typing import Any
@@ -27,10 +28,13 @@ SLOWEST = 4.0
 SLOW = 1.25
 """What a round takes beyond so many times what is expected counts once a second one says so too:
 one slow round is the machine's, two in a row are what drafting costs."""
-PROBE_EVERY, PROBES = 32, 2
-"""Where plain rounds were not met for long and the machine has changed, so many of them are run."""
-LOOK_EVERY = 4
-"""Rounds without a draft between two looks at whether one would pay: looking takes time as well."""
+PROBE_FIRST, PROBE_EVERY, PROBE_SELDOM, PROBES = 8, 32, 256, 2
+"""So many plain rounds are run where none were met: at the beginning, for long while the machine
+has changed, and for very long."""
+LOOKS, LOOK_EVERY, SELDOM = 2, 4, 16
+"""Rounds without a draft take less than it takes to look at them and at whether a draft would pay.
+So that is done for the first few, then every so many, then twice as seldom each time, down to a
+last."""
 NOTHING = Budget(0, 0)
 
 
@@ -77,7 +81,9 @@ class GateLength(LengthController):
         self._unseen = 0
         self._beyond = 0.0  # what one slow round took that no second one has confirmed
         self._since_plain, self._probing = 0, 0
-        self._idle = 0  # rounds since nothing was found to pay
+        # rounds since nothing was found to pay, when to look again, and after how many then
+        self._idle, self._look_at, self._pause = 0, LOOK_EVERY, LOOK_EVERY
+        self._rested = 0  # of those since the last look, how many nobody drafted
         self.length = 0
         self._chosen = (1.0, 1.0)  # tokens a round, plain rounds a round
 
@@ -119,15 +125,20 @@ class GateLength(LengthController):
     def start(self) -> None:
         """Begin a text: a new ledger; what was learnt stays."""
         self.ledger.start()
-        self._unseen = self._idle = 0
+        self._unseen = self._rested = 0
+        self._wake()
 
     def next(self, context: Context) -> Budget:
         """Return the budget that writes most tokens a second."""
-        if self._nothing or self._idle % LOOK_EVERY:
+        if self._nothing or 0 < self._idle < self._look_at:
             return NOTHING
+        if self._idle:
+            self._learnt.rest(self._pause)
+            self._pause = min(2 * self._pause, SELDOM)
+            self._look_at += self._pause
         prices = self.prices
         prices.at(len(context))
-        if self._probing or (prices.doubtful and self._since_plain >= PROBE_EVERY):
+        if self._probing or self._since_plain >= self._patience:
             self._probing = self._probing or PROBES
             return self._choose(0, 1.0, 1.0)
         choose = self._best_chain if self._yields is None else self._best_size
@@ -139,6 +150,15 @@ class GateLength(LengthController):
             least = 1 if self._yields is None else self._yields.sizes[0]
             return self._choose(least, tokens, time / prices.plain)
         return self._choose(length, tokens, time / prices.plain)
+
+    @property
+    def _patience(self) -> int:
+        """Rounds without a plain one, after which one is due: what a draft saves must be known."""
+        if self.frozen:
+            return sys.maxsize
+        if not self.prices.known:
+            return PROBE_FIRST
+        return PROBE_EVERY if self.prices.doubtful else PROBE_SELDOM
 
     def _choose(self, length: int, tokens: float, time: float) -> Budget:
         self.length, self._chosen = length, (tokens, time)
@@ -209,48 +229,67 @@ class GateLength(LengthController):
         """Learn from a finished round: what it yielded, what it took, what was lost."""
         if self._nothing or not turn.index:
             return
-        prices, drafted = self.prices, turn.drafted
         allowed = self.length if turn.budget is None else turn.budget.nodes
-        asked = allowed > 0
-        accepted = len(turn.verdict.path)
-        expected = prices.round(drafted, self._unseen, asked=asked)
+        if not allowed:
+            self.look_on(turn, asked=False)
+            return
+        prices, drafted, accepted = self.prices, turn.drafted, len(turn.verdict.path)
+        expected = prices.round(drafted, self._unseen)
         times = turn.times
         taken = expected if self.frozen else times.committed - times.started
-        counted = prices.plain if not asked else self._counted(taken, expected)
-        self.ledger.add(counted / prices.plain, accepted + 1)
+        self.ledger.add(self._counted(taken, expected) / prices.plain, accepted + 1)
         if not self.frozen:
             drafting, verifying = times.drafted - times.started, times.committed - times.drafted
             if not self._waits:  # the device is waited for once a round: only the sum is true
                 share = prices.verify(drafted) / expected
                 drafting, verifying = (1 - share) * taken, share * taken
-            prices.observe(drafted, drafting, verifying, asked=asked, unseen=self._unseen)
-        self._idle = 0 if asked else self._idle + 1
-        if self._idle % LOOK_EVERY == 0:
-            self._learnt.rest(1 if asked else LOOK_EVERY)
-        if asked and self._yields is None:
+            prices.observe(drafted, drafting, verifying, unseen=self._unseen)
+        self._wake()
+        self._learnt.rest()
+        if self._yields is None:
             deep = drafted if turn.tree.is_chain or not drafted else turn.tree.deepest()
             depth = allowed if turn.budget is None else turn.budget.depth
             self.acceptance.observe(depth, deep, accepted)
-        elif asked:
-            assert self._yields is not None
+        else:
             one = prices.verify(0)
             self._yields.observe(turn, allowed, lambda count: prices.verify(count) / one)
-        self._since_plain = self._since_plain + 1 if asked else 0
-        self._probing = max(0, self._probing - 1) if not asked else self._probing
+        self._since_plain += 1
         if self._has_model:
             # one that drafted has seen all but its own last token
             full = accepted == drafted
             self._unseen = int(full) if drafted else self._unseen + len(turn.tokens)
 
     def look_on(self, turn: Round, *, asked: bool) -> None:
-        """Count what the drafter has not seen, and that it had nothing."""
-        self._idle = 0 if asked else self._idle + 1
-        if asked and self._yields is not None:
-            self._yields.miss()
-        if self._waits and turn.index:
-            self.prices.watch(turn.drafted, turn.times.committed - turn.times.drafted)
+        """Count what the drafter has not seen; now and then, look at what rounds take."""
         if self._has_model:
             self._unseen += len(turn.tokens)
+        if asked:
+            self._wake()
+            if self._yields is not None:
+                self._yields.miss()
+            return
+        plain, self._idle = not turn.drafted, self._idle + 1
+        self._rested += plain
+        if LOOKS < self._idle < self._look_at:
+            return
+        if self._rested:
+            self.ledger.add(self._rested, self._rested)
+            self._since_plain, self._probing = 0, max(0, self._probing - self._rested)
+            self._rested = 0
+        if self.frozen or not turn.index:
+            return
+        times = turn.times
+        drafting, verifying = times.drafted - times.started, times.committed - times.drafted
+        if plain and self._waits:
+            self.prices.rest(drafting, verifying)
+        elif plain:
+            self.prices.rest(0.0, drafting + verifying)
+        elif self._waits:
+            self.prices.watch(turn.drafted, verifying)
+
+    def _wake(self) -> None:
+        """Look at every round again, until nothing is found to pay."""
+        self._idle, self._look_at, self._pause = 0, LOOK_EVERY, LOOK_EVERY
 
     @property
     def _learnt(self) -> Acceptance | Yields:

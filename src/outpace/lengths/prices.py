@@ -17,8 +17,8 @@ LATELY = 8
 """Rounds after which a cost that was not met follows the others all the way."""
 TRIALS = 2
 """Rounds with a draft that are run although the costs measured before say that none can pay."""
-FORGET, FORGET_EVERY = 0.15, 8
-"""How much of what live rounds have said of drafts is forgotten in so many rounds without one."""
+FORGET, FORGET_EVERY = 0.15, 2
+"""How much of what live rounds have said of drafts is forgotten in so many looks at others."""
 DOUBT = 0.1
 """How far, as a logarithm, a plain round's cost may follow others before it is met again."""
 
@@ -71,6 +71,11 @@ class Prices:
         """Whether what a plain round costs is known from other rounds only."""
         return abs(self._followed) > DOUBT
 
+    @property
+    def known(self) -> bool:
+        """Whether any plain round was met at all."""
+        return self._met[0] >= 0
+
     def at(self, slots: int) -> None:
         """Say how many slots the target's forward reads now."""
         costs = self.costs
@@ -87,10 +92,8 @@ class Prices:
             return self.asking
         return self._found + self._scale * (self._drafts[drafted] + unseen * self.late)
 
-    def round(self, drafted: int, unseen: int = 0, *, asked: bool = True) -> float:
-        """Return the seconds of a round."""
-        if not asked:
-            return self.plain
+    def round(self, drafted: int, unseen: int = 0) -> float:
+        """Return the seconds of a round whose drafter was asked."""
         return self.draft(drafted, unseen) + self.verify(drafted)
 
     @property
@@ -103,21 +106,22 @@ class Prices:
         """The seconds of each token a drafter has not seen, beyond the usual one."""
         return self._scale * self.late
 
-    def observe(
-        self, drafted: int, drafting: float, verifying: float, *, asked: bool, unseen: int = 0
-    ) -> None:
-        """Learn from the seconds both parts of a round took."""
+    def observe(self, drafted: int, drafting: float, verifying: float, unseen: int = 0) -> None:
+        """Learn from the seconds both parts of a round took whose drafter was asked."""
         if self.frozen:
             return
-        if not asked:
-            self._idle = _nearer(self._idle, drafting)
-        else:
-            self._observe_draft(drafted, drafting, unseen)
+        self._observe_draft(drafted, drafting, unseen)
         self.watch(drafted, verifying)
-        if not asked:
-            self._plain_rounds += 1
-            if self._plain_rounds % FORGET_EVERY == 0:
-                self._forget()
+
+    def rest(self, before: float, verifying: float) -> None:
+        """Learn from the seconds of a round without a draft, and of what came before it."""
+        if self.frozen:
+            return
+        self._idle = _nearer(self._idle, before)
+        self.watch(0, verifying)
+        self._plain_rounds += 1
+        if self._plain_rounds % FORGET_EVERY == 0:
+            self._forget()
 
     def watch(self, drafted: int, verifying: float) -> None:
         """Learn from the seconds that verifying took, whoever drafted."""
