@@ -75,7 +75,7 @@ def test_the_pair_is_the_default() -> None:
     other = Decoder.from_pretrained(tiny_model())
     assert isinstance(other.drafter, PromptLookupDrafter)
     loaded = Decoder.from_pretrained(decoder.target)
-    assert isinstance(loaded.drafter, ModelDrafter)
+    assert isinstance(loaded.drafter, CascadeDrafter)
     alone = Decoder.from_pretrained(decoder.target, drafter=None)
     assert not isinstance(alone.drafter, ModelDrafter)
 

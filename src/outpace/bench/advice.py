@@ -29,7 +29,9 @@ def advised(tuning: Tuning) -> Candidate:
     gain = tuning.gain(best.name)
     if best.source is None or (gain.value if gain.low is None else gain.low) <= 1.0:
         return by_name[PLAIN]
-    gated = by_name[f"{best.source.label} {GATE}"]
+    gated = by_name.get(f"{best.source.label} {GATE}")
+    if gated is None:  # by itself
+        return best
     near = tuning.measured(gated.name) >= NEAR * tuning.measured(best.name)
     return gated if near else best
 

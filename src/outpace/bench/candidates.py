@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from .. import registry
 from ..decoder import Decoder
 from ..drafters import Drafter
@@ -21,6 +23,8 @@ from .prediction import Prices, plan_speed
 from .trace import Traced, replayed
 
 PLAIN = "plain"
+STALL = 4.0
+"""A round counts as so many times what is expected of it at most."""
 ENOUGH = 16
 """Rounds with one tree that say more of it than the shares it was planned from."""
 
@@ -36,6 +40,7 @@ class Source:
         acceptance: α by depth, for chains.
         texts: its rounds with the longest drafts, of each text.
         prices: of its rounds.
+        paces: by draft length (0 where the drafter decides), what rounds took over their prices.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Source:
     acceptance: list[float] = field(default_factory=list)
     texts: list[list[Traced]] = field(default_factory=list)
     prices: Prices | None = None
+    paces: dict[int, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -85,12 +91,30 @@ class Source:
             longest: draft tokens a round as it was traced.
         """
         prices = self._priced()
+        pace = self._pace(length or 0)
         if length is not None:
-            return [prices.seconds(replayed(text, longest, length)) for text in self.texts]
+            again = [replayed(text, longest, length) for text in self.texts]
+            return [pace * prices.seconds(text) for text in again]
         if isinstance(self.drafter, TreeDrafter) and self.drafter.plans:
-            speed = self._planned(self.drafter)
+            speed = self._planned(self.drafter) / pace
             return [_tokens(text) / speed for text in self.texts]
-        return [prices.seconds(text) for text in self.texts]
+        return [pace * prices.seconds(text) for text in self.texts]
+
+    def paced(self, length: int, turns: Sequence[Traced]) -> None:
+        """Learn from rounds of a draft length what they take over their prices.
+
+        Prices are of what is undisturbed and in the processor's caches; between wide and narrow
+        forwards, drafters and lookups, little is. A stall of the machine counts for little.
+        """
+        prices = self._priced()
+        expected = [prices.round(turn) for turn in turns]
+        taken = [min(turn.seconds, STALL * one) for turn, one in zip(turns, expected, strict=True)]
+        self.paces[length] = sum(taken) / sum(expected)
+
+    def _pace(self, length: int) -> float:
+        """Return the pace at a draft length: it lies on a line between those that were traced."""
+        known = sorted(self.paces)
+        return float(np.interp(length, known, [self.paces[one] for one in known]))
 
     def _planned(self, drafter: TreeDrafter) -> float:
         """Return the predicted tokens a second of the tree that is planned now."""
@@ -143,7 +167,10 @@ class Candidate:
 
 
 def candidates(
-    target: LanguageModel, sources: Sequence[Source], lengths: Sequence[int]
+    target: LanguageModel,
+    sources: Sequence[Source],
+    lengths: Sequence[int],
+    plain: Sequence[Traced],
 ) -> list[Candidate]:
     """Return what is worth measuring, each with its prediction.
 
@@ -155,11 +182,12 @@ def candidates(
         target: the model whose text is written.
         sources: the drafters, traced and priced.
         lengths: draft tokens a round.
+        plain: rounds without a drafter.
     """
-    found = [_plain(target, sources[0])]
+    found = [_plain(target, sources[0], plain)]
     longest, models = max(lengths), Models(target, None)
     for source in sources:
-        plain = [_tokens(text) / found[0].predicted for text in source.texts]
+        alone = [_tokens(text) / found[0].predicted for text in source.texts]
         tokens = sum(map(_tokens, source.texts))
         each: dict[int | None, list[float]]
         if source.is_chain:
@@ -177,15 +205,18 @@ def candidates(
             decoder = Decoder(target, source.drafter, lengths=fixed)
             loop = Loop(name, models, length or 0, decoder)
             found.append(Candidate(name, source, length, tokens / sum(seconds), loop))
+        if source.drafter.gated:  # by itself
+            continue
         gate = registry.get("lengths", GATE)(costs=source.costs, frozen=True)
         name = f"{source.label} {GATE}"
         loop = Loop(name, models, GATE, Decoder(target, source.drafter, lengths=gate))
-        gated = sum(map(min, zip(plain, *each.values(), strict=True)))
+        gated = sum(map(min, zip(alone, *each.values(), strict=True)))
         found.append(Candidate(name, source, GATE, tokens / gated, loop))
     return found
 
 
-def _plain(target: LanguageModel, source: Source) -> Candidate:
+def _plain(target: LanguageModel, source: Source, turns: Sequence[Traced]) -> Candidate:
     assert source.prices is not None, "traced and priced before it is used"
+    taken = sum(min(turn.seconds, STALL * source.prices.plain) for turn in turns)
     loop = Loop(PLAIN, Models(target, None), 0, Decoder(target, NoDrafter()))
-    return Candidate(PLAIN, None, None, 1 / source.prices.plain, loop)
+    return Candidate(PLAIN, None, None, len(turns) / taken, loop)

@@ -14,6 +14,7 @@ from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.none import NoDrafter
 from ..lengths import LengthController
+from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
 from ..models.threads import best_threads
 from ..output import Stats
@@ -88,12 +89,13 @@ class Tuning:
     @property
     def trace_steps(self) -> int:
         """How often :meth:`trace` notifies."""
-        planned = sum(source.is_planned for source in self.sources)
-        return len(self.prompts) * (1 + len(self.sources) + planned)
+        twice = sum(source.is_planned or source.is_chain for source in self.sources)
+        return len(self.prompts) * (1 + len(self.sources) + twice)
 
     def trace(self, notify: Notify = silent) -> None:
         """Let every drafter draft as much as it may: what is accepted, and what a round takes."""
         plain: list[Traced] = []
+        short: dict[str, list[Traced]] = {source.label: [] for source in self.sources}
         stats = {source.label: Stats() for source in self.sources}
         for source in self.sources:
             for number, prompt in enumerate(self.prompts if source.is_planned else ()):
@@ -109,12 +111,19 @@ class Tuning:
                 for turn in rounds:
                     stats[source.label].add(turn)
                 notify(f"acceptance: {source.label}, prompt {number + 1}")
+                if source.is_chain:
+                    least = FixedLength(min(self.lengths))
+                    short[source.label] += traced(self._rounds(prompt, source.drafter, least))
+                    notify(f"pace: {source.label}, prompt {number + 1}")
         for source in self.sources:
             source.acceptance = stats[source.label].per_depth_acceptance
             drafting = self.drafting.get(source.name) if source.model is not None else None
             turns = [turn for text in source.texts for turn in text]
             source.prices = Prices.of(self.verifying, drafting, plain, turns)
-        self.candidates = candidates(self.target, self.sources, self.lengths)
+            source.paced(max(self.lengths) if source.is_chain else 0, turns)
+            if source.is_chain:
+                source.paced(min(self.lengths), short[source.label])
+        self.candidates = candidates(self.target, self.sources, self.lengths, plain)
         self.samples = {one.name: {} for one in self.candidates}
 
     def _rounds(

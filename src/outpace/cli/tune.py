@@ -95,7 +95,7 @@ def tune(
         )
     config: dict[str, Any] = {
         "target": target,
-        "drafters": _drafters(drafter or [zoo.partner(target), "prompt-lookup", "suffix"]),
+        "drafters": _drafters(drafter or _usual(target)),
         "trees": _trees(tree, no_trees),
         "lengths": _lengths(lengths),
         "prompts": names_in(prompts or ["pg19,humaneval"]),
@@ -231,6 +231,12 @@ def _sources(
     if type(made) is ModelDrafter:
         found += [Source(placed, model_drafter(made.model, shapes[one]), one) for one in shapes]
     return found
+
+
+def _usual(target: str) -> list[str]:
+    from ..compose import with_partner
+
+    return [zoo.partner(target), "prompt-lookup", "suffix", with_partner("cascade", target)]
 
 
 def _drafters(names: Sequence[str]) -> list[str]:
