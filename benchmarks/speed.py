@@ -111,8 +111,8 @@ def page(record: Record) -> str:
     named = {one["method"] for one in record["results"]}
     lines = [
         "Embedded pair, compiled by the CPU runtime unless a method says eager, and gated; "
-        f"`{DEFAULT}` is what is run by default. `hf-compiled` is transformers' own loop with a static cache, its "
-        "forward compiled by the same compiler with the same options.",
+        f"`{DEFAULT}` is what is run by default. `hf-compiled` is transformers' own loop with a "
+        "static cache, its forward compiled by the same compiler with the same options.",
         "",
         "| method | against | texts | times as fast (95 % interval) | wanted |",
         "| --- | --- | --- | --- | --- |",

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outpace.types import Context, TokenTree
+from outpace.transfer import at_hand, sent
+from outpace.types import Budget, Context, TokenTree
 
 
 @st.composite
@@ -24,6 +25,28 @@ def test_ancestors_and_depths(up):
             chain.add(at)
         assert set(torch.nonzero(reach[node]).flatten().tolist()) == chain
         assert depths[node] == len(chain) - 1
+
+
+@given(parents())
+def test_what_the_host_knows_is_what_the_tensors_say(up):
+    known = TokenTree.of([7] * len(up), up)
+    apart = TokenTree(known.tokens, known.parents)
+    assert torch.equal(known.ancestors(), apart.ancestors())
+    assert torch.equal(known.depths(), apart.depths())
+    assert known.deepest() == apart.deepest()
+
+
+def test_a_budget_that_is_shallow_enough_is_kept():
+    budget = Budget(9, 4, 0.5)
+    assert budget.clip(4) is budget
+    assert budget.clip(2) == Budget(9, 2, 0.5)
+    assert budget.clip(-1) == Budget(0, 0, 0.5)
+
+
+def test_numbers_that_lie_on_the_host_are_no_wait():
+    assert at_hand(sent([3, 4], torch.device("cpu"))) == [3, 4]
+    assert at_hand(torch.empty(2, device="meta")) is None
+    assert sent([], torch.device("cpu")).dtype == torch.int64
 
 
 def test_chains():

@@ -11,14 +11,21 @@ from outpace.lengths.costs import Costs
 from outpace.lengths.fixed import FixedLength
 from outpace.lengths.gate import GateLength
 from outpace.lengths.ledger import Ledger
+from outpace.lengths.yields import Yields
 from outpace.testing import check_lengths
-from outpace.types import Budget, Context
+from outpace.types import Budget, Context, Round, Times, TokenTree, Verdict
 
 SLOWER = Costs(
     {width: 5 * seconds for width, seconds in COMPILED.verifying.items()},
     {length: 5 * seconds for length, seconds in COMPILED.drafting.items()},
     catching_up=5 * COMPILED.catching_up,
 )
+
+
+def turn_of(drafted, accepted):
+    verdict = Verdict(list(range(1, accepted + 1)), [1] * (accepted + 1), [])
+    chain = TokenTree.chain(0, [1] * drafted)
+    return Round(1, chain, verdict, (1,) * (accepted + 1), (), (), Times(0.0, 0.0, 0.0, 0.0))
 
 
 def gate(costs=COMPILED, *, budget=None, model=True, **given):
@@ -155,6 +162,74 @@ def test_a_machine_that_changes_its_speed_is_followed(rate):
     run.write(3000)
     assert lengths.prices.plain == pytest.approx(COMPILED.verify(1), rel=0.05)
     assert 3000 * COMPILED.verify(1) / (run.seconds - before) > 0.95 * best_fixed(COMPILED, rate)
+
+
+def test_where_nothing_pays_it_seldom_looks(monkeypatch):
+    lengths, looks = gate(), []
+    best = lengths._best_chain
+    monkeypatch.setattr(lengths, "_best_chain", lambda *how: looks.append(1) or best(*how))
+    run = Simulation(lengths, COMPILED, wrong).write(1000)
+    assert len(looks) < 0.2 * len(run.drafts)
+    before = len(looks)
+    run.accept = by_rate(1.0)  # and yet it notices
+    run.write(600)
+    assert len(looks) > before + 50
+    assert min(run.drafts[-20:]) > 3
+
+
+def test_a_plain_round_is_met_soon_and_now_and_then():
+    """What a draft saves is known only if a plain round was met: here the table is wrong."""
+    taken = Costs({width: max(seconds, 6e-3) for width, seconds in COMPILED.verifying.items()})
+    lengths = gate(taken, model=False, budget=Budget(3, 3))
+    run = Simulation(lengths, COMPILED, by_rate(0.3), lambda n: n, model=False).write(60)
+    assert 0 in run.drafts[:12]
+    assert lengths.prices.plain == pytest.approx(COMPILED.verify(1), rel=0.3)
+    sure = Simulation(gate(FLAT), FLAT, by_rate(0.95)).write(4000)
+    plain = [place for place, drafted in enumerate(sure.drafts) if not drafted]
+    assert 2 < len(plain) < 0.02 * len(sure.drafts)
+
+
+def test_frozen_costs_need_no_plain_rounds():
+    lengths = GateLength(costs=FLAT, frozen=True)
+    run = Simulation(lengths, FLAT, by_rate(0.95)).write(4000)
+    assert all(run.drafts)
+
+
+def test_a_round_another_drafter_drafted():
+    lengths = gate(FLAT)
+    run = Simulation(lengths, FLAT, by_rate(0.9)).write(100)
+    before, plain = lengths._unseen, lengths.prices.plain
+    lengths.observe = lambda turn: lengths.look_on(turn, asked=False)
+    run.costs = Costs({width: 2 * cost for width, cost in FLAT.verifying.items()}, FLAT.drafting)
+    loss = lengths.ledger.loss
+    for _ in range(40):
+        run.round(Budget.chain(3))
+    assert lengths._unseen > before + 40  # none of which its model has read
+    assert lengths.ledger.loss == loss  # not its own
+    assert lengths.prices.verify(3) == pytest.approx(2 * FLAT.verify(4), rel=0.1)
+    assert lengths.prices.plain > 1.5 * plain  # on the same machine
+
+
+def test_limits_are_those_that_fill_a_step_of_the_staircase():
+    steps = {1: 1.0, 2: 1.0, 3: 1.0, 4: 1.02, 5: 1.5, 6: 2.0, 8: 2.05, 16: 3.0, 32: 5.0}
+    assert Yields(Budget(63, 63), steps).sizes == [3, 4, 7, 15, 63]
+    assert Yields(Budget(2, 2), steps).sizes == [2]
+    assert Yields(Budget(5, 5), {1: 1.0}).sizes == [1, 5]
+
+
+def test_what_is_not_known_of_a_limit_is_as_within_the_one_before():
+    yields = Yields(Budget(15, 15), {1: 1.0, 4: 1.1, 8: 2.0, 16: 3.0})
+    assert yields.sizes == [3, 7, 15]
+    first = yields.gains()
+    chains = [sum(0.6**i for i in range(1, size + 1)) for size in yields.sizes]
+    assert first == pytest.approx(chains, rel=0.1)
+    for _ in range(60):
+        yields.observe(turn_of(3, 3), 3, lambda count: 1.0)
+    assert yields.gains()[0] > 2.8
+    assert yields.gains()[1] > 2 * first[1]
+    for _ in range(60):
+        yields.observe(turn_of(7, 3), 7, lambda count: 1.0)
+    assert yields.gains()[1] < 3.5  # seen, no longer thought
 
 
 def test_one_slow_round_changes_no_cost():
