@@ -95,3 +95,20 @@ def test_laws_are_drawn_from_as_long_as_ever():
         texts.append((out.tokens, out.stats.drafted))
     assert texts[0] == texts[1]
     assert texts[0][1] > 0
+
+
+def test_gates_that_look_seldom_are_not_asked_in_between():
+    class Watched(GateLength):
+        heard = 0
+
+        def look_on(self, turn, *, asked):
+            Watched.heard += 1
+            super().look_on(turn, asked=asked)
+
+    costs = Costs(COSTS.verifying, {0: 1.0, 1: 9.0})
+    lengths = Watched(costs=costs, frozen=True)
+    stats = write(Source("guess", Guess(3), lengths=lengths))
+    assert stats.rounds > 0.9 * TOKENS
+    assert Watched.heard < 0.3 * stats.rounds
+    # and yet every round counts
+    assert lengths.ledger.elapsed > 0.8 * stats.rounds

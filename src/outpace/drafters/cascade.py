@@ -53,7 +53,7 @@ class CascadeDrafter(Combined):
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Return the draft of the first source that has one, or the root alone."""
-        for source in self.sources:
+        for source in () if self.rests() else self.sources:
             tree = self.ask(source, context, budget, drawing)
             if tree is not None:
                 return tree

@@ -53,3 +53,11 @@ class LengthController(ABC):
             turn: the round.
             asked: whether this one was asked before, and had nothing.
         """
+
+    @property
+    def pause(self) -> int:
+        """How many rounds to come it has nothing to say about: no draft, and no look at them."""
+        return 0
+
+    def paused(self, rounds: int) -> None:  # noqa: B027 - optional hook
+        """Hear that so many such rounds have passed, in which nobody drafted."""

@@ -287,6 +287,18 @@ class GateLength(LengthController):
         elif self._waits:
             self.prices.watch(turn.drafted, verifying)
 
+    @property
+    def pause(self) -> int:
+        """How many rounds to come it has nothing to say about."""
+        return max(0, self._look_at - self._idle - 1) if self._idle >= LOOKS else 0
+
+    def paused(self, rounds: int) -> None:
+        """Count rounds in which nobody drafted."""
+        self._idle += rounds
+        self._rested += rounds
+        if self._has_model:
+            self._unseen += rounds
+
     def _wake(self) -> None:
         """Look at every round again, until nothing is found to pay."""
         self._idle, self._look_at, self._pause = 0, LOOK_EVERY, LOOK_EVERY
