@@ -186,7 +186,7 @@ def test_a_plain_round_is_met_soon_and_now_and_then():
     assert lengths.prices.plain == pytest.approx(COMPILED.verify(1), rel=0.3)
     sure = Simulation(gate(FLAT), FLAT, by_rate(0.95)).write(4000)
     plain = [place for place, drafted in enumerate(sure.drafts) if not drafted]
-    assert 2 < len(plain) < 0.02 * len(sure.drafts)
+    assert 2 < len(plain) < 0.03 * len(sure.drafts)
 
 
 def test_frozen_costs_need_no_plain_rounds():
@@ -311,7 +311,7 @@ def test_a_budget_of_its_own_is_cut_where_wide_forwards_do_not_pay():
     lengths = gate(LOOKUP, model=False, budget=Budget(63, 63))
     run = Simulation(lengths, LOOKUP, lambda _, n: min(n, 3), lambda n: n, model=False).write(800)
     # all three accepted, always: now and then a few more are tried
-    assert sum(draft != 3 for draft in run.drafts[-400:]) <= 8
+    assert sum(draft != 3 for draft in run.drafts[-400:]) <= 12
     steady = Simulation(lengths, LOOKUP, run.accept, lambda n: n, model=False).write(400)
     assert steady.speedup > 0.95 * 4 * LOOKUP.verify(1) / LOOKUP.verify(4)
 

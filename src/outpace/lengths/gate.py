@@ -28,13 +28,13 @@ SLOWEST = 4.0
 SLOW = 1.25
 """What a round takes beyond so many times what is expected counts once a second one says so too:
 one slow round is the machine's, two in a row are what drafting costs."""
-PROBE_FIRST, PROBE_EVERY, PROBE_SELDOM, PROBES = 8, 32, 256, 2
+PROBE_FIRST, PROBE_EVERY, PROBE_SELDOM, PROBES = 8, 32, 96, 2
 """So many plain rounds are run where none were met: at the beginning, for long while the machine
 has changed, and for very long."""
 LOOKS, LOOK_EVERY, SELDOM = 2, 4, 16
-"""Rounds without a draft take less than it takes to look at them and at whether a draft would pay.
-So that is done for the first few, then every so many, then twice as seldom each time, down to a
-last."""
+"""Looking at a round without a draft, and at whether one would pay, takes time as well. So that is
+done for the first few, then every so many, and for a model twice as seldom each time, down to a
+last. A lookup may find much from one round to the next."""
 NOTHING = Budget(0, 0)
 
 
@@ -130,11 +130,11 @@ class GateLength(LengthController):
 
     def next(self, context: Context) -> Budget:
         """Return the budget that writes most tokens a second."""
-        if self._nothing or 0 < self._idle < self._look_at:
+        if self._nothing or (0 < self._idle < self._look_at and not self._probing):
             return NOTHING
         if self._idle:
             self._learnt.rest(self._pause)
-            self._pause = min(2 * self._pause, SELDOM)
+            self._pause = min(2 * self._pause, SELDOM) if self._has_model else LOOK_EVERY
             self._look_at += self._pause
         prices = self.prices
         prices.at(len(context))
@@ -274,6 +274,8 @@ class GateLength(LengthController):
             return
         if self._rested:
             self.ledger.add(self._rested, self._rested)
+            if 0 < self._probing <= self._rested:  # it was no decision that a draft does not pay
+                self._wake()
             self._since_plain, self._probing = 0, max(0, self._probing - self._rested)
             self._rested = 0
         if self.frozen or not turn.index:

@@ -14,7 +14,8 @@ SMALL, LARGE = 0.2, 0.8
 MUCH = 0.25
 """What is much, as a logarithm: a runtime that changes, or a busy machine."""
 LATELY = 8
-"""Rounds after which a cost that was not met follows the others all the way."""
+"""Rounds after which a cost that was not met follows the others all the way, and is no more than a
+guess when it is met again."""
 TRIALS = 2
 """Rounds with a draft that are run although the costs measured before say that none can pay."""
 FORGET, FORGET_EVERY = 0.15, 2
@@ -55,6 +56,7 @@ class Prices:
         self._round = 0
         self._met = [-LATELY] * (last + 1)  # the round each step was met last
         self._off: list[float | None] = [None] * (last + 1)  # by how much, as a logarithm
+        self._guessed = [True] * (last + 1)  # whether it has only followed others, or the table
         self._off_draft: float | None = None
         self._draft_met = -LATELY
         self._tried = 0
@@ -129,14 +131,16 @@ class Prices:
             return
         self._round += 1
         step = self.step_of[drafted]
+        if self._round - self._met[step] > LATELY:
+            self._guessed[step], self._off[step] = True, None
         was = self._steps[step]
         off = log(max(verifying - self._more, 0.05 * was) / was)
         agreed, self._off[step] = _agreed(self._off[step], off), off
         self._met[step] = self._round
         move = 0.0
         if agreed is not None:
-            doubted = step == 0 and self.doubtful
-            move = agreed * (LARGE if doubted or abs(agreed) > MUCH else SMALL)
+            move = agreed * (LARGE if self._guessed[step] or abs(agreed) > MUCH else SMALL)
+            self._guessed[step] = False
             if step == 0:
                 self._followed = agreed - move
         if move:
