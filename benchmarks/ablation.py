@@ -1,4 +1,4 @@
-"""What each part of the loop gains: python benchmarks/ablation.py [--quick]
+"""What each part of the loop gains: python benchmarks/ablation.py [--quick] [--texts N]
 
 Writes docs/results/ablation.{md,json}: the embedded pair with one thing done in another way each
 time: keys and values computed again after a rejection, written token by token, grown and cropped;
@@ -170,13 +170,15 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="one prompt of each kind; writes nothing"
     )
-    quick = parser.parse_args().quick
+    parser.add_argument("--texts", type=int, default=12, help="of each kind")
+    options = parser.parse_args()
+    quick = options.quick
     eager = Models(
         load("zoo:target", device="cpu", runtime="eager"),
         load("zoo:large", device="cpu", runtime="eager"),
     )
     compiled = Models(compiled_model("zoo:target"), compiled_model("zoo:large"))
-    prompts = prompts_for(eager, 1 if quick else 12)
+    prompts = prompts_for(eager, 1 if quick else options.texts)
     record = run(eager, compiled, prompts, Writing(NEW_TOKENS), warmup=1 if quick else 4)
     text = page(record)
     print(text)

@@ -2,8 +2,8 @@
 
 Writes docs/results/ttft.{md,json}: from the text of the prompt to the first new token, all prefills
 in, at prompts of 32 to 1,500 tokens, of transformers' generate and assisted generation, plain
-decoding, the draft model and the default. All take turns on the same prompts. Wanted: at most 1.15 × hf, and
-below hf-assisted.
+decoding, the draft model and the default. All take turns on the same prompts. Wanted: at most
+1.15 × hf, and below hf-assisted.
 """
 
 import argparse
