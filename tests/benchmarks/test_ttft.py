@@ -42,7 +42,7 @@ def test_what_is_wanted(records: dict[str, Record]) -> None:
     assert len(missed) == 2
     assert missed[0] == "`draft` takes 1.20 (1.20–1.20) × `hf` at 8 tokens."
     page = ttft.page(slower(records, "draft", 1.1))
-    assert "At every length both take at most 1.15 × the time of `hf`" in page
+    assert "At every length all take at most 1.15 × the time of `hf`" in page
     assert "`draft` takes 1.20" in ttft.page(slower(records, "draft", 1.2))
     if "hf-assisted" in records["8"]["config"]["methods"]:
         assert any("× `hf-assisted`" in one for one in ttft.misses(slower(records, "draft", 2.1)))

@@ -28,13 +28,13 @@ SLOWEST = 4.0
 SLOW = 1.25
 """What a round takes beyond so many times what is expected counts once a second one says so too:
 one slow round is the machine's, two in a row are what drafting costs."""
-PROBE_FIRST, PROBE_EVERY, PROBE_SELDOM, PROBES = 8, 32, 96, 2
+PROBE_FIRST, PROBE_EVERY, PROBE_SELDOM, PROBES = 8, 32, 192, 2
 """So many plain rounds are run where none were met: at the beginning, for long while the machine
 has changed, and for very long."""
-LOOKS, LOOK_EVERY, SELDOM = 2, 4, 16
+LOOKS, LOOK_EVERY, SELDOM, LOOKUPS = 2, 4, 16, 8
 """Looking at a round without a draft, and at whether one would pay, takes time as well. So that is
-done for the first few, then every so many, and for a model twice as seldom each time, down to a
-last. A lookup may find much from one round to the next."""
+done for the first few, then every so many, then twice as seldom each time, down to a last; which
+is sooner for lookups: they may find much from one round to the next."""
 NOTHING = Budget(0, 0)
 
 
@@ -134,7 +134,7 @@ class GateLength(LengthController):
             return NOTHING
         if self._idle:
             self._learnt.rest(self._pause)
-            self._pause = min(2 * self._pause, SELDOM) if self._has_model else LOOK_EVERY
+            self._pause = min(2 * self._pause, SELDOM if self._has_model else LOOKUPS)
             self._look_at += self._pause
         prices = self.prices
         prices.at(len(context))
