@@ -70,6 +70,7 @@ class GateLength(LengthController):
         self._attached: tuple[ref[LanguageModel], ref[Source]] | None = None
         self._learn_nothing()
         if costs is not None:
+            self._has_model = costs.catching_up > 0  # until it meets the drafter
             self._price(costs)
 
     def _learn_nothing(self) -> None:
