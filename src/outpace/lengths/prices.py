@@ -50,7 +50,6 @@ class Prices:
         self.asking = costs.draft(0) + costs.overhead
         self._found = (longest if whole else costs.draft(0)) + costs.overhead
         self._idle = costs.overhead
-        self.late = costs.catching_up
         self._scale = 1.0
         self._more = 0.0
         self._round = 0
@@ -92,7 +91,7 @@ class Prices:
         """Return the seconds of drafting so many tokens, by a drafter that was asked."""
         if not drafted:
             return self.asking
-        return self._found + self._scale * (self._drafts[drafted] + unseen * self.late)
+        return self._found + self._scale * self._drafts[drafted] + unseen * self.catching_up
 
     def round(self, drafted: int, unseen: int = 0) -> float:
         """Return the seconds of a round whose drafter was asked."""
@@ -106,7 +105,7 @@ class Prices:
     @property
     def catching_up(self) -> float:
         """The seconds of each token a drafter has not seen, beyond the usual one."""
-        return self._scale * self.late
+        return self._scale * self.costs.catching_up
 
     def observe(self, drafted: int, drafting: float, verifying: float, unseen: int = 0) -> None:
         """Learn from the seconds both parts of a round took whose drafter was asked."""

@@ -59,8 +59,7 @@ class Yields:
         if not drafted:
             self.miss()
             return
-        self._asked = discount * self._asked + 1
-        self._found = discount * self._found + 1
+        self._ask(found=True)
         path = turn.verdict.path
         for place, size in enumerate(self.sizes):
             if size > allowed and drafted >= allowed:
@@ -74,8 +73,11 @@ class Yields:
 
     def miss(self) -> None:
         """Count a round in which the drafter was asked and had nothing."""
+        self._ask(found=False)
+
+    def _ask(self, *, found: bool) -> None:
         self._asked = self._discount * self._asked + 1
-        self._found *= self._discount
+        self._found = self._discount * self._found + found
 
     def rest(self, rounds: int = 1) -> None:
         """Let rounds pass: a share of everything is forgotten in each."""
