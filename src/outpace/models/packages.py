@@ -26,13 +26,14 @@ from ..errors import RuntimeUnavailable
 from ..sampling import Pick
 from .attention import narrow
 from .kv import Shape, SlotCache
+from .products import pairwise
 from .quiet import quiet
 from .runtime import Inputs, Runtime, everything, rows_kept
 from .step import Step
 
 NARROW, WIDE = "narrow", "wide"
 _BACKENDS = {NARROW: "CPP", WIDE: "ATEN"}
-_TIMED = (1, 2, 3, 4, 5, 6, 8, 12, 16)
+_TIMED = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 _EXAMPLE_WIDTH, _EXAMPLE_SLOTS = 6, 256
 
 
@@ -142,9 +143,10 @@ def compile_packages(
                 programs = {WIDE: _export(step, given)}
                 with narrow():
                     programs[NARROW] = _export(step, given)
-                for part, backend in _BACKENDS.items():
-                    note(f"compiling for {part} forwards")
-                    _package(programs[part], backend, made / f"{part}.so", Path(place))
+                with pairwise():
+                    for part, backend in _BACKENDS.items():
+                        note(f"compiling for {part} forwards")
+                        _package(programs[part], backend, made / f"{part}.so", Path(place))
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RuntimeUnavailable(f"the model cannot be compiled ({reason[:200]})") from error
@@ -209,6 +211,9 @@ def _package(program: Any, backend: str, to: Path, place: Path) -> None:
             "cpp_wrapper": True,
             "max_autotune": True,
             "max_autotune_gemm_backends": backend,
+            # a loop over fewer numbers takes less time than waking another thread for it
+            "cpp.min_chunk_size": 4096,
+            "cpp.enable_concat_linear": True,
         },
     )
     with zipfile.ZipFile(made) as package:
