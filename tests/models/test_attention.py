@@ -77,6 +77,11 @@ def config(**settings):
     return LlamaConfig(num_attention_heads=4, num_key_value_heads=4, **settings)
 
 
+def masks_of(builder, held, where, ancestors):
+    """Those of the last rows of a round."""
+    return builder.build(held, where, ancestors, where[0, -len(ancestors) :])
+
+
 def visible(mask):
     return (mask[0, 0] == 0).tolist()
 
@@ -88,7 +93,7 @@ ANCESTORS = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]]).bool()
 
 
 def test_a_row_sees_what_is_committed_and_its_ancestors():
-    mask = MaskBuilder(config(), torch.float32).build(HELD, WHERE, ANCESTORS)
+    mask = masks_of(MaskBuilder(config(), torch.float32), HELD, WHERE, ANCESTORS)
     assert visible(mask) == [
         [True, True, False, True, True, False, False, False],
         [True, True, False, True, True, True, False, False],
@@ -99,7 +104,7 @@ def test_a_row_sees_what_is_committed_and_its_ancestors():
 def test_a_window_counts_positions_not_slots():
     windowed = config()
     windowed.sliding_window = 3
-    mask = MaskBuilder(windowed, torch.float32).build(HELD, WHERE, ANCESTORS)
+    mask = masks_of(MaskBuilder(windowed, torch.float32), HELD, WHERE, ANCESTORS)
     assert visible(mask) == [
         [False, True, False, True, True, False, False, False],
         [False, True, False, False, True, True, False, False],
@@ -110,7 +115,7 @@ def test_a_window_counts_positions_not_slots():
 def test_chunks_count_positions_too():
     chunked = config()
     chunked.attention_chunk_size = 2
-    mask = MaskBuilder(chunked, torch.float32).build(HELD, WHERE, ANCESTORS)
+    mask = masks_of(MaskBuilder(chunked, torch.float32), HELD, WHERE, ANCESTORS)
     assert visible(mask)[0] == [False, True, False, False, True, False, False, False]
     assert visible(mask)[1] == [False, False, False, False, False, True, False, False]
 
@@ -120,7 +125,7 @@ def test_padded_rows_see_what_the_first_row_sees_and_are_seen_by_nobody():
     given = Inputs(torch.tensor([9, 8, 7]), WHERE, ANCESTORS, HELD, cache, 8).padded(4)
     assert given.tokens.tolist() == [9, 8, 7, 9]
     assert given.where[:, 3].tolist() == [3, 7]  # the first row's position, the last slot
-    mask = MaskBuilder(config(), torch.bfloat16).build(HELD, given.where, given.ancestors)
+    mask = masks_of(MaskBuilder(config(), torch.bfloat16), HELD, given.where, given.ancestors)
     assert mask.dtype == torch.bfloat16
     rows = visible(mask)
     assert rows[3] == rows[0]
@@ -140,7 +145,7 @@ def test_one_mask_a_kind_of_layer():
     mixed = config()
     mixed.layer_types = ["full_attention", "sliding_attention"]
     mixed.sliding_window = 3
-    masks = MaskBuilder(mixed, torch.float32).build(HELD, WHERE, ANCESTORS)
+    masks = masks_of(MaskBuilder(mixed, torch.float32), HELD, WHERE, ANCESTORS)
     assert set(masks) == {"full_attention", "sliding_attention"}
     assert visible(masks["full_attention"]) != visible(masks["sliding_attention"])
     mixed.layer_types = ["full_attention", "linear_attention"]
@@ -151,14 +156,14 @@ def test_one_mask_a_kind_of_layer():
 def test_grouped_queries_are_packed_in_narrow_forwards():
     grouped = LlamaConfig(num_attention_heads=4, num_key_value_heads=2)
     builder = MaskBuilder(grouped, torch.float32)
-    mask = builder.build(HELD, WHERE, ANCESTORS)
+    mask = masks_of(builder, HELD, WHERE, ANCESTORS)
     assert mask.shape == (1, 1, 6, 8)
     assert torch.equal(mask[0, 0, :3], mask[0, 0, 3:])
     wide = PACKED_WIDTH + 1
     held = torch.full((128,), -1)
     causal = torch.ones(wide, wide).tril().bool()
     order = torch.arange(wide)
-    mask = builder.build(held, torch.stack([order, order]), causal)
+    mask = masks_of(builder, held, torch.stack([order, order]), causal)
     assert mask.shape == (1, 1, wide, 128)
 
 
@@ -177,9 +182,9 @@ def test_a_row_sees_nodes_of_earlier_forwards_of_its_round():
     # node 3 hangs below node 1, which was computed before; a window of 2 is counted in positions
     where = torch.tensor([[3, 4, 4, 5], [4, 5, 6, 7]])
     ancestors = torch.tensor([[1, 1, 0, 1]]).bool()
-    mask = MaskBuilder(config(), torch.float32).build(HELD, where, ancestors)
+    mask = masks_of(MaskBuilder(config(), torch.float32), HELD, where, ancestors)
     assert visible(mask) == [[True, True, False, True, True, True, False, True]]
     windowed = config()
     windowed.sliding_window = 2
-    mask = MaskBuilder(windowed, torch.float32).build(HELD, where, ancestors)
+    mask = masks_of(MaskBuilder(windowed, torch.float32), HELD, where, ancestors)
     assert visible(mask) == [[False, False, False, False, False, True, False, True]]

@@ -84,8 +84,8 @@ def test_a_wrong_mask_is_caught_by_the_probe(monkeypatch):
 
     original = MaskBuilder.build
 
-    def everything(self, held, where, ancestors):
-        return original(self, held, where, torch.ones_like(ancestors))
+    def everything(self, held, where, ancestors, rows):
+        return original(self, held, where, torch.ones_like(ancestors), rows)
 
     monkeypatch.setattr(MaskBuilder, "build", everything)
     with pytest.raises(UnsupportedModel, match="standard deviations"):

@@ -37,7 +37,8 @@ CPU_OPTIONS: dict[str, bool | str | int] = {
     "cpp.min_chunk_size": 4096,
     "cpp.enable_concat_linear": True,
 }
-"""Inductor's options on a CPU, those of our own runtime, whose kernel it has too; on a GPU transformers' own ``reduce-overhead`` is used."""
+"""Inductor's options on a CPU, as in our own runtime, whose kernel it has too; on a GPU
+transformers' own ``reduce-overhead`` is used."""
 ROUNDED = 16
 """The cache has a multiple of so many slots: whole vectors, whatever the processor."""
 

@@ -80,14 +80,15 @@ class MaskBuilder:
         self._packed_width = packed_width
         self._kept: tuple[Tensor, Tensor] | None = None
 
-    def build(self, held: Tensor, where: Tensor, ancestors: Tensor) -> Masks:
+    def build(self, held: Tensor, where: Tensor, ancestors: Tensor, rows: Tensor) -> Masks:
         """Return the mask, or one per kind of layer.
 
         Args:
             held: ``[S]`` int64, the position of the committed token in each slot, -1 where there
                 is none.
-            where: ``[2, M]``, positions and slots of the round's nodes, the W rows last.
+            where: ``[2, M]``, positions and slots of the round's nodes.
             ancestors: bool ``[W, M]``, which nodes each row sees, itself included.
+            rows: ``[W]`` int64, the position of each row.
 
         Returns:
             Additive ``[1, 1, R, S]``, R = W or, for narrow forwards with grouped queries, G·W.
@@ -96,7 +97,6 @@ class MaskBuilder:
         width = ancestors.shape[0]
         # Not expanded: what Inductor writes by index into rows that share memory is wrong.
         seen = (held >= 0).repeat(width, 1).index_copy(1, slots, ancestors)
-        rows = positions[-width:]
         if isinstance(self._reaches, _Reach):
             return self._additive(seen, self._reaches, held, rows, slots, positions)
         return {

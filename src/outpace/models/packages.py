@@ -15,20 +15,21 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import RuntimeUnavailable
 from ..sampling import Pick
+from ..types import causal
 from .attention import narrow
 from .kv import Shape, SlotCache
 from .products import pairwise
 from .quiet import quiet
-from .runtime import Inputs, Runtime, everything, rows_kept
+from .runtime import Inputs, Runtime, rows_kept
 from .step import Step
 
 NARROW, WIDE = "narrow", "wide"
@@ -80,31 +81,68 @@ class PackagedRuntime(Runtime):
         cache = given.cache
         if not cache.allocated:
             cache.allocate(self._shapes, self._like)
-        count = given.tokens.shape[0]
-        keep = rows_kept(count, given.last_only, self._cpu)
-        keys, values = cache.seen(given.view)
+        count, nodes = given.tokens.shape[0], given.where.shape[1]
         run = self._narrow if count <= self._last_narrow else self._wide
-        held = given.held[: given.view]
         # compiled code takes the strides of its example for granted
         where, seen = given.where.contiguous(), given.ancestors.contiguous()
-        logits: Tensor = run([given.tokens, where, seen, keep, held, *keys, *values])[0]
+        keep, rows = rows_kept(count, given.last_only, self._cpu), _rows(nodes - count, nodes)
+        held, (keys, values) = given.held[: given.view], cache.seen(given.view)
+        logits: Tensor = run([given.tokens, where, rows, seen, keep, held, *keys, *values])[0]
         return logits
 
     def chain(self, first: Inputs, where: Tensor, length: int, pick: Pick) -> Tensor:
         """See the base class: one call after another, and next to nothing in between."""
         cache, view, count = first.cache, first.view, first.tokens.shape[0]
-        chosen = [pick(self.run(first), 0)]
-        one, places = rows_kept(1, False, self._cpu), where.numpy()
-        keys, values = cache.seen(view)
-        held = first.held[:view]
-        for place in range(1, length):
-            nodes = count + place
-            seen = everything(nodes, self._cpu)
-            # numpy cuts it in a third of the time
-            lie = torch.from_numpy(np.ascontiguousarray(places[:, :nodes]))
-            given = [chosen[-1], lie, seen, one, held, *keys, *values]
-            chosen.append(pick(self._narrow(given)[0], place))
-        return torch.cat(chosen)
+        if not cache.allocated:
+            cache.allocate(self._shapes, self._like)
+        total, (keys, values) = count + length - 1, cache.seen(view)
+        step = _step_of_chain(0, count, total)
+        given = [first.tokens, where, *step, first.held[:view], *keys, *values]
+        run = self._narrow if count <= self._last_narrow else self._wide
+        chosen: list[Tensor] = []
+        for place in range(length):
+            if place:
+                run, node = self._narrow, count + place - 1
+                given[0] = chosen[-1]
+                given[2:5] = _step_of_chain(node, node + 1, total)
+            logits, best = run(given)
+            chosen.append(best if pick.noise is None else pick(logits, place))
+        return chosen[0] if length == 1 else torch.cat(chosen)
+
+
+class _Unit(nn.Module):
+    """What is compiled: a forward, and the best token after its last row."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(
+        self,
+        tokens: Tensor,
+        where: Tensor,
+        rows: Tensor,
+        ancestors: Tensor,
+        keep: Tensor,
+        held: Tensor,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits ``[R, V]`` and a token ``[1]``; see :meth:`Step.forward`."""
+        logits = self.step(tokens, where, ancestors, keep, held, keys, values, rows)
+        return logits, logits[-1:].argmax(-1)
+
+
+@lru_cache(maxsize=1024)
+def _rows(first: int, end: int) -> Tensor:
+    return torch.arange(first, end)
+
+
+@lru_cache(maxsize=1024)
+def _step_of_chain(first: int, end: int, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which nodes of a chain are run, whom they see, and the row whose logits are wanted."""
+    seen = causal(nodes, torch.device("cpu"))[first:end]
+    return _rows(first, end), seen, _rows(end - first - 1, end - first)
 
 
 def compile_packages(
@@ -180,7 +218,7 @@ def _example(
     width: int,
     slots: int,
 ) -> tuple[Any, ...]:
-    """Return what :meth:`Step.forward` takes, for a chain after some tokens."""
+    """Return what :meth:`_Unit.forward` takes, for a chain after some tokens."""
     before = slots // 2
     order = torch.arange(before, before + width)
     held = torch.full((slots,), -1)
@@ -190,15 +228,16 @@ def _example(
     )
     tokens = torch.arange(1, width + 1) % vocabulary
     seen = torch.ones(width, width, dtype=torch.bool).tril_()
-    return tokens, torch.stack([order, order]), seen, torch.arange(width), held, keys, values
+    rows = torch.arange(width)
+    return tokens, torch.stack([order, order]), rows, seen, rows.clone(), held, keys, values
 
 
 def _export(step: Step, given: tuple[Any, ...]) -> Any:
     """Export a forward whose width, nodes, kept rows and slots are all free."""
     free = torch.export.Dim.DYNAMIC
-    each = [{0: free} for _ in given[5]]
-    shapes = ({0: free}, {1: free}, {0: free, 1: free}, {0: free}, {0: free}, each, each)
-    return torch.export.export(step, given, dynamic_shapes=shapes, strict=False)
+    each, one = [{0: free} for _ in given[-1]], {0: free}
+    shapes = (one, {1: free}, one, {0: free, 1: free}, one, one, each, each)
+    return torch.export.export(_Unit(step), given, dynamic_shapes=shapes, strict=False)
 
 
 def _package(program: Any, backend: str, to: Path, place: Path) -> None:
@@ -233,7 +272,7 @@ def _crossing(
     runtime = PackagedRuntime(folder, shapes, dtype)
     last = 0
     for width in _TIMED:
-        tokens, where, seen, _, held, keys, values = _example(
+        tokens, where, _, seen, _, held, keys, values = _example(
             shapes, dtype, vocabulary, width, _EXAMPLE_SLOTS
         )
         cache = SlotCache.over(keys, values, where[1])

@@ -77,11 +77,12 @@ inline void {{kernel_name}}_tile(
     for (int64_t m = 0; m < M; m += {{block_m}}) {
         const int64_t rows = std::min<int64_t>(M - m, {{block_m}});
         for (int64_t n = 0; n < N; n += {{block_n}}) {
+            const auto columns = B + n * {{ 1 if pack_vnni_B_locally else 2 }};
             switch (rows) {
 {%- for rows in range(1, block_m + 1) %}
                 case {{rows}}:
                     {{kernel_name}}_tile<{{rows}}, accum>(
-                        A + m * lda, B + {{ 1 if pack_vnni_B_locally else 2 }} * n, C + m * ldc + n, K, lda, ldb, ldc
+                        A + m * lda, columns, C + m * ldc + n, K, lda, ldb, ldc
                     );
                     break;
 {%- endfor %}

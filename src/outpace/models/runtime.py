@@ -119,13 +119,15 @@ class EagerRuntime(Runtime):
         width = given.tokens.shape[0]
         with torch.inference_mode():
             keep = torch.tensor([count - 1]).to(given.tokens.device) if given.last_only else 0
+            own = given.where[:, -width:]
             logits = self._step.run(
                 given.tokens,
                 given.where,
                 given.ancestors,
                 keep,
                 given.held[: given.view],
-                given.cache.at(given.where[1, -width:], given.view),
+                given.cache.at(own[1], given.view),
+                own[0],
             )
         # Outside of inference mode a copy is a tensor like any: processors may write into it.
         return (logits if given.last_only else logits[:count]).clone()

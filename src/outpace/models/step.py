@@ -34,24 +34,27 @@ class Step(nn.Module):
         held: Tensor,
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
+        rows: Tensor | None = None,
     ) -> Tensor:
         """Run the model once over W tokens, and write their keys and values.
 
         Args:
             tokens: ``[W]`` int64.
-            where: ``[2, M]`` int64, positions and slots of the M >= W nodes of the round, these
-                W the last.
+            where: ``[2, M]`` int64, positions and slots of M >= W nodes of the round.
             ancestors: bool ``[W, M]``, which of the nodes each row sees.
             keep: ``[R]`` int64, the rows whose logits are wanted.
             held: ``[S]`` int64, the position of the committed token in each slot or -1.
             keys: of each layer, ``[S, H_kv, D]``.
             values: likewise.
+            rows: ``[W]`` int64, which of the nodes these tokens are; None is the last W. What
+                nobody sees of the others need not be there yet.
 
         Returns:
             Logits ``[R, V]``, float32: what they become anyway before a token is chosen.
         """
-        cache = SlotCache.over(keys, values, where[1, -tokens.shape[0] :])
-        return self.run(tokens, where, ancestors, keep, held, cache).to(torch.float32)
+        own = where[:, -tokens.shape[0] :] if rows is None else where[:, rows]
+        cache = SlotCache.over(keys, values, own[1])
+        return self.run(tokens, where, ancestors, keep, held, cache, own[0]).to(torch.float32)
 
     def run(
         self,
@@ -61,13 +64,16 @@ class Step(nn.Module):
         keep: Tensor | int,
         held: Tensor,
         cache: SlotCache,
+        positions: Tensor,
     ) -> Tensor:
-        """The same over a cache that is aimed already; ``keep`` 0 keeps all rows."""
-        rows = where[0, -tokens.shape[0] :]
+        """The same over a cache that is aimed already, at ``positions [W]``.
+
+        ``keep`` 0 keeps all rows.
+        """
         out = self.model(
             input_ids=tokens[None],
-            position_ids=rows[None],
-            attention_mask=self.masks.build(held, where, ancestors),
+            position_ids=positions[None],
+            attention_mask=self.masks.build(held, where, ancestors, positions),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=keep,
