@@ -22,6 +22,7 @@ from .noise import Noise
 from .output import Output, Stats
 from .request import Request
 from .sampling import Sampler
+from .stopping import Ends
 from .types import Context, Round
 from .verifiers import Verifier
 
@@ -152,7 +153,7 @@ class CustomGenerate:
                 self._streamer.put(torch.tensor([token]))
 
 
-class _CriteriaEnds:
+class _CriteriaEnds(Ends):
     """transformers' stopping criteria, asked after every token in turn."""
 
     def __init__(
@@ -165,16 +166,21 @@ class _CriteriaEnds:
         self._criteria, self._eos = criteria, eos
         # a text of its own: the loop's grows round by round, criteria look token by token
         self._text = Context(context.tokens, context.device)
-        self.remaining = remaining
+        self._remaining = remaining
+
+    @property
+    def remaining(self) -> int:
+        """How many more tokens may be written."""
+        return self._remaining
 
     def take(self, token: int) -> tuple[str, str | None]:
         """Take the next token and ask every criterion."""
         self._text.extend([token])
-        self.remaining -= 1
+        self._remaining -= 1
         stop = bool(torch.as_tensor(self._criteria(self._text.ids(), None)).all())
         if stop and token in self._eos:
             return "", "eos"
-        if self.remaining < 1:
+        if self._remaining < 1:
             return "", "length"
         return "", "stop" if stop else None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Unpack
 
 import torch
@@ -34,7 +35,6 @@ from .models import LanguageModel, load
 from .models.choosing import check_runtime
 from .output import Output
 from .request import Prompt, Request, Settings, prepare
-from .stopping import Ends
 from .types import Context, Kind, Round, Times, TokenTree, Verdict
 from .verifiers import Verifier
 from .verifiers.coupled import CoupledVerifier
@@ -264,7 +264,8 @@ class Decoder:
                 verified = self.clock.read()
                 if turn:
                     target.commit(tree, verdict.path)
-                tokens, pieces, end = _cut(request.ends, verdict)
+                pieces, end = request.ends.cut(verdict.tokens)
+                tokens = tuple(verdict.tokens[: len(pieces)])
                 context.extend(tokens)
                 times = Times(started, drafted, verified, self.clock.read())
                 done = Round(
@@ -339,21 +340,22 @@ class Stream:
     def __init__(self, request: Request, rounds: Iterator[Round]) -> None:
         self._request = request
         self._rounds = rounds
-        self._pieces: list[str] = []
+        self._pieces: list[Sequence[str]] = []
 
     def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> Round:
         turn = next(self._rounds)
-        self._pieces.append(turn.text)
+        self._pieces.append(turn.pieces)
         return turn
 
     @property
     def output(self) -> Output:
         """What is written so far; the whole output after the last round."""
         request = self._request
-        return Output("".join(self._pieces), request.context.output, request.stats)
+        text = "".join(chain.from_iterable(self._pieces))
+        return Output(text, request.context.output, request.stats)
 
 
 def _default_lengths(drafter: Drafter, verifier: Verifier) -> LengthController:
@@ -395,17 +397,6 @@ def _wanted_topk(drafter: Drafter) -> list[tuple[str, int]]:
             )
         wanted.append((what, int(number)))
     return wanted
-
-
-def _cut(ends: Ends, verdict: Verdict) -> tuple[tuple[int, ...], tuple[str, ...], str | None]:
-    """Return the tokens up to the end of the text, their text, and why it ends there if it does."""
-    pieces: list[str] = []
-    for count, token in enumerate(verdict.tokens, start=1):
-        piece, end = ends.take(token)
-        pieces.append(piece)
-        if end is not None:
-            return tuple(verdict.tokens[:count]), tuple(pieces), end
-    return tuple(verdict.tokens), tuple(pieces), None
 
 
 def _kinds(tree: TokenTree, verdict: Verdict, count: int) -> tuple[Kind, ...]:

@@ -1,24 +1,41 @@
 """Where a text ends, exact at any place inside an accepted run, and the text of its tokens."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
-from typing import Any, Protocol
+from typing import Any, overload
 
 from .errors import InvalidArgument
 
 
-class Ends(Protocol):
+class Ends(ABC):
     """Decides token by token where a text ends."""
 
     @property
+    @abstractmethod
     def remaining(self) -> int:
         """How many more tokens may be written."""
 
+    @abstractmethod
     def take(self, token: int) -> tuple[str, str | None]:
         """Take the next token; return the text it releases and, at the end, the reason."""
+
+    def cut(self, tokens: Sequence[int]) -> tuple[Sequence[str], str | None]:
+        """Take the next tokens up to the end of the text.
+
+        Returns:
+            The text that each token taken releases and, at the end, the reason.
+        """
+        pieces: list[str] = []
+        for token in tokens:
+            piece, end = self.take(token)
+            pieces.append(piece)
+            if end is not None:
+                return pieces, end
+        return pieces, None
 
 
 def check_ends(max_new_tokens: int, stop: Sequence[str]) -> None:
@@ -30,6 +47,23 @@ def check_ends(max_new_tokens: int, stop: Sequence[str]) -> None:
         raise InvalidArgument(f"{max_new_tokens} new tokens to make: give 1 or more")
     if not all(stop):
         raise InvalidArgument("an empty stop string (''): leave it out")
+
+
+class Pieces(Sequence[str]):
+    """The text each of some tokens in a row completes, worked out when somebody looks at it."""
+
+    def __init__(self, stream: "TextStream", first: int, end: int) -> None:
+        self._stream, self._first, self._end = stream, first, end
+
+    def __len__(self) -> int:
+        return self._end - self._first
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return self._stream.shown(self._end)[self._first : self._end][index]
 
 
 class TextStream:
@@ -48,6 +82,31 @@ class TextStream:
         self._call = _decoding(tokenizer)
         self._window = self._tail(prompt)
         self._shown = self._decode(self._window)
+        self._later: list[tuple[int, bool]] = []  # tokens nobody has looked at, the last one marked
+        self._pieces: list[str] = []  # of those before
+
+    def later(self, tokens: Sequence[int], *, last: bool) -> Pieces:
+        """Return the text these tokens complete, to be worked out when somebody looks at it.
+
+        A stream that has begun like this goes on like this.
+
+        Args:
+            tokens: one at least.
+            last: whether no more will come.
+        """
+        first = len(self._pieces) + len(self._later)
+        self._later.extend((token, False) for token in tokens)
+        if last:
+            self._later[-1] = tokens[-1], True
+        return Pieces(self, first, first + len(tokens))
+
+    def shown(self, count: int) -> list[str]:
+        """Return the text of the first ``count`` tokens at least that were left for later."""
+        missing = max(0, count - len(self._pieces))
+        for token, last in self._later[:missing]:
+            self._pieces.append(self.push(token) + (self.flush() if last else ""))
+        del self._later[:missing]
+        return self._pieces
 
     def push(self, token: int) -> str:
         """Return the text this token completes: empty inside a character."""
@@ -63,6 +122,7 @@ class TextStream:
         """Return a copy that takes other tokens from here on."""
         forked = copy.copy(self)
         forked._window = list(self._window)
+        forked._later, forked._pieces = list(self._later), list(self._pieces)
         return forked
 
     def flush(self) -> str:
@@ -121,7 +181,7 @@ def _decoding(tokenizer: Any) -> Callable[[list[int]], str]:
 
 
 @dataclass(slots=True)
-class Stopping:
+class Stopping(Ends):
     """The ends of a request: EOS ids, stop strings, a number of tokens, the context.
 
     Attributes:
@@ -148,6 +208,17 @@ class Stopping:
         """How many more tokens may be written."""
         limit = self.max_new_tokens if self.room is None else min(self.max_new_tokens, self.room)
         return limit - self.written
+
+    def cut(self, tokens: Sequence[int]) -> tuple[Sequence[str], str | None]:
+        """See the base class; where no stop string is looked for, text is left for later."""
+        if self.stop or self.stream is None:
+            return Ends.cut(self, tokens)  # a class with slots is another than super() knows
+        for count, token in enumerate(tokens, start=1):
+            self.written += 1
+            end = self.end_at(token, self.written)
+            if end is not None:
+                return self.stream.later(tokens[:count], last=True), end
+        return self.stream.later(tokens, last=False), None
 
     def take(self, token: int) -> tuple[str, str | None]:
         """Take the next token; return the text it releases and, at the end, the reason.

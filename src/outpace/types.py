@@ -287,7 +287,7 @@ class Round:
     verdict: Verdict
     tokens: tuple[int, ...]
     kinds: tuple[Kind, ...]
-    pieces: tuple[str, ...]
+    pieces: Sequence[str]
     times: Times
     end: str | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
