@@ -213,6 +213,36 @@ def test_stop_accepts_one_string(decoders):
     assert out.stats.end in {"length", "eos"}
 
 
+def test_text_left_for_later_is_the_text_of_every_token():
+    tokenizer = byte_tokenizer()
+    tokens = tokenizer("ein é→🎉 b")["input_ids"]
+    one, other = TextStream(tokenizer, []), TextStream(tokenizer, [])
+    wanted = [one.push(token) for token in tokens[:-1]]
+    wanted.append(one.push(tokens[-1]) + one.flush())
+    first = other.later(tokens[:3], last=False)
+    rest = other.later(tokens[3:], last=True)
+    assert (len(first), len(rest)) == (3, len(tokens) - 3)
+    forked = other.fork()
+    assert list(rest) == wanted[3:]  # looked at out of turn, and twice
+    assert [*first, *rest] == wanted
+    assert first[-1] == wanted[2]
+    assert list(first[1:]) == wanted[1:3]
+    assert forked.shown(len(tokens)) == wanted
+
+
+def test_nobody_works_out_text_that_nobody_looks_at(monkeypatch):
+    stream = TextStream(byte_tokenizer(), [])
+    ends = Stopping(frozenset(), (), 9, None, stream)
+    pushed = []
+    monkeypatch.setattr(TextStream, "push", lambda self, token: pushed.append(token) or "x")
+    pieces, end = ends.cut([65, 66, 67])
+    assert (len(pieces), end, pushed) == (3, None, [])
+    assert list(pieces) == ["x", "x", "x"]
+    stopping_at = Stopping(frozenset(), ("stop",), 9, None, stream)
+    stopping_at.cut([68])
+    assert pushed == [65, 66, 67, 68]  # a stop string has to be looked for at once
+
+
 def test_text_is_the_pieces_of_the_stream(decoders):
     stream = decoders[1].stream(PROMPT, max_new_tokens=50, temperature=1.0)
     pieces = [piece for turn in stream for piece in turn.pieces]
