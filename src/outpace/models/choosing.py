@@ -46,7 +46,7 @@ def choose(
         UnknownName: no such runtime.
     """
     name = check_runtime(name)
-    eager = EagerRuntime(model.step, bitwise)
+    eager = _eager(model, bitwise)
     try:
         if name == "eager" or (bitwise and model.device.type == "cpu"):
             why = None
@@ -70,11 +70,11 @@ def arrived(model: LanguageModel, waiting: Prepared) -> tuple[Runtime, str | Non
     """Return the compiled runtime if it is ready, or why it will not be; None to wait on."""
     if not waiting.is_there:
         why = waiting.failure
-        return None if why is None else (EagerRuntime(model.step), _eagerly(model, why))
+        return None if why is None else (_eager(model), _eagerly(model, why))
     try:
         return _checked(model, waiting), None
     except RuntimeUnavailable as error:
-        return EagerRuntime(model.step), _eagerly(model, str(error))
+        return _eager(model), _eagerly(model, str(error))
 
 
 def _packaged(
@@ -109,6 +109,10 @@ def _checked(model: LanguageModel, prepared: Prepared) -> Runtime:
             f"deviations (allowed {allowed:g})"
         )
     return runtime
+
+
+def _eager(model: LanguageModel, bitwise: int = 0) -> EagerRuntime:
+    return EagerRuntime(model.step, bitwise, packed=True)
 
 
 def _eagerly(model: LanguageModel, why: str | None) -> str | None:

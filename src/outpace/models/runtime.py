@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..sampling import Pick
 from .kv import SlotCache
+from .linears import PackedLinears
 from .step import Step
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
@@ -104,20 +106,24 @@ class EagerRuntime(Runtime):
         step: the model.
         bitwise: one width for all forwards that fit it, so that a row's last bits do not depend
             on how many others there are; 0 for the least width that fits.
+        packed: whether the weights stay as they are, so that they may be packed once.
     """
 
     name = "eager"
 
-    def __init__(self, step: Step, bitwise: int = 0) -> None:
+    def __init__(self, step: Step, bitwise: int = 0, *, packed: bool = False) -> None:
         self._step = step
         self._bitwise = bitwise
+        on_cpu = step.model.device.type == "cpu"
+        self._linears = PackedLinears(step.model) if packed and on_cpu else None
 
     def run(self, given: Inputs) -> Tensor:
         """See the base class."""
         count = given.tokens.shape[0]
         given = given.padded(width_for(max(count, self._bitwise)))
         width = given.tokens.shape[0]
-        with torch.inference_mode():
+        linears = nullcontext() if self._linears is None else self._linears.used()
+        with torch.inference_mode(), linears:
             keep = torch.tensor([count - 1]).to(given.tokens.device) if given.last_only else 0
             own = given.where[:, -width:]
             logits = self._step.run(
