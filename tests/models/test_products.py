@@ -10,7 +10,7 @@ from torch import nn
 from outpace.models import products
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # the compiler's own
+    pytest.mark.filterwarnings("ignore"),  # the compiler's own
     pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++)"),
     pytest.mark.skipif(
         shutil.which("g++") is not None and not products.multiplies_bfloat16(),
@@ -70,6 +70,7 @@ def test_products_are_right_whole_tiles_or_not(chosen, width):
 
 
 def test_the_templates_are_as_before_afterwards():
+    import torch._inductor.lowering
     from torch._inductor.codegen import cpp_micro_gemm as templates
 
     before = dict(templates.micro_gemm_configs)
