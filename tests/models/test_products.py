@@ -54,7 +54,7 @@ def chosen():
             yield model, compiled, made
 
 
-@pytest.mark.parametrize("width", [1, 7])
+@pytest.mark.parametrize("width", [3, 7])
 def test_products_are_right_whole_tiles_or_not(chosen, width):
     model, compiled, made = chosen
     rows = torch.randn(width, 96).to(torch.bfloat16)
@@ -70,7 +70,7 @@ def test_products_are_right_whole_tiles_or_not(chosen, width):
 
 
 def test_the_templates_are_as_before_afterwards():
-    import torch._inductor.lowering
+    import torch._inductor.lowering  # noqa: F401 - the other one cannot be the first
     from torch._inductor.codegen import cpp_micro_gemm as templates
 
     before = dict(templates.micro_gemm_configs)
