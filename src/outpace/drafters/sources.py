@@ -76,7 +76,7 @@ class Combined(Drafter):
         self._waiting: dict[str, bool] = {}  # sources that have not begun the text
         self.began = False  # whether the source asked last began the text only then
         self._asked: dict[str, Budget] = {}  # who was asked this round, and for how much
-        self._pause = self._paused = 0  # rounds in which no gate has a say: to come, and passed
+        self._to_rest = self._rested = 0  # rounds in which no gate has a say: to come, and passed
         self.wants = frozenset().union(*(source.drafter.wants for source in self.sources))
 
     def attach(self, target: LanguageModel) -> None:
@@ -93,20 +93,20 @@ class Combined(Drafter):
     def start(self, context: Context, *, resume: bool = False) -> None:
         """Begin a text with all sources; those with a model begin when it is their turn."""
         self._waiting = {s.name: resume for s in self.sources if s.drafter.models}
-        self._asked, self._pause, self._paused = {}, 0, 0
+        self._asked, self._to_rest, self._rested = {}, 0, 0
         for source in self.sources:
             if source.name not in self._waiting:
                 self._begin(source, context, resume=resume)
 
     def rests(self) -> bool:
         """Return whether nobody may draft in this round, which no gate needs to be asked about."""
-        if self._pause:
+        if self._to_rest:
             return True
-        if self._paused:
+        if self._rested:
             for source in self.sources:
                 assert source.lengths is not None
-                source.lengths.paused(self._paused)
-            self._paused = 0
+                source.lengths.paused(self._rested)
+            self._rested = 0
         return False
 
     def ask(
@@ -141,8 +141,8 @@ class Combined(Drafter):
         for source in self.sources:
             if source.name not in self._waiting:
                 source.drafter.observe(context, turn)
-        if self._pause:
-            self._pause, self._paused = self._pause - 1, self._paused + 1
+        if self._to_rest:
+            self._to_rest, self._rested = self._to_rest - 1, self._rested + 1
             return
         gates = [(source, source.lengths) for source in self.sources if source.lengths is not None]
         for source, lengths in gates:
@@ -151,7 +151,7 @@ class Combined(Drafter):
             else:
                 lengths.look_on(turn, asked=source.name in asked)
         if self.gated and not asked:
-            self._pause = min(lengths.pause for _, lengths in gates)
+            self._to_rest = min(lengths.pause for _, lengths in gates)
 
     def reset(self) -> None:
         """Have all sources forget earlier texts."""

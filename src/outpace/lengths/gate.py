@@ -83,7 +83,7 @@ class GateLength(LengthController):
         self._beyond = 0.0  # what one slow round took that no second one has confirmed
         self._since_plain, self._probing = 0, 0
         # rounds since nothing was found to pay, when to look again, and after how many then
-        self._idle, self._look_at, self._pause = 0, LOOK_EVERY, LOOK_EVERY
+        self._idle, self._look_at, self._period = 0, LOOK_EVERY, LOOK_EVERY
         self._rested = 0  # of those since the last look, how many nobody drafted
         self.length = 0
         self._chosen = (1.0, 1.0)  # tokens a round, plain rounds a round
@@ -134,9 +134,9 @@ class GateLength(LengthController):
         if self._nothing or (0 < self._idle < self._look_at and not self._probing):
             return NOTHING
         if self._idle:
-            self._learnt.rest(self._pause)
-            self._pause = min(2 * self._pause, SELDOM if self._has_model else LOOKUPS)
-            self._look_at += self._pause
+            self._learnt.rest(self._period)
+            self._period = min(2 * self._period, SELDOM if self._has_model else LOOKUPS)
+            self._look_at += self._period
         prices = self.prices
         prices.at(len(context))
         if self._probing or self._since_plain >= self._patience:
@@ -304,7 +304,7 @@ class GateLength(LengthController):
 
     def _wake(self) -> None:
         """Look at every round again, until nothing is found to pay."""
-        self._idle, self._look_at, self._pause = 0, LOOK_EVERY, LOOK_EVERY
+        self._idle, self._look_at, self._period = 0, LOOK_EVERY, LOOK_EVERY
 
     @property
     def _learnt(self) -> Acceptance | Yields:
