@@ -194,7 +194,9 @@ class Cropped(Session):
             out: Any = self.model.model(
                 input_ids=tokens[None],
                 position_ids=rows[None],
-                attention_mask=self.model.step.masks.build(held, torch.stack([rows, rows]), causal),
+                attention_mask=self.model.step.masks.build(
+                    held, torch.stack([rows, rows]), causal, rows
+                ),
                 past_key_values=self._grown,
                 use_cache=True,
                 logits_to_keep=1 if last_only else 0,

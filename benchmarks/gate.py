@@ -17,10 +17,10 @@ from common import DOCS, RESULTS, SETS, TEMPERATURES, law, measure, ratio, resul
 from outpace import Decoder
 from outpace.bench import Models, Writing, environment, fit_prompts, load_prompts, make_method
 from outpace.bench.replay import Trace, replay, trace
-from outpace.cache.costs import forward_costs
 from outpace.drafters import Drafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.prompt_lookup import PromptLookupDrafter
+from outpace.drafters.staircase import round_costs
 from outpace.drawing import Drawing
 from outpace.lengths.costs import Costs
 from outpace.lengths.fixed import FixedLength
@@ -61,12 +61,6 @@ class WrongDrafter(Drafter):
         return self._inner.forwards
 
 
-def with_model(verifying: dict[int, float], drafting: dict[int, float]) -> Costs:
-    """Return what rounds cost with a draft model of these forwards."""
-    one, widest = drafting[1], max(drafting)
-    return Costs(verifying, {0: 0.0, 1: one, 2: 2 * one}, (drafting[widest] - one) / (widest - 1))
-
-
 def tables(models: Models) -> dict[str, dict[str, Costs]]:
     """Return what rounds cost by drafter, eagerly and as the models are run from now on."""
     target, drafter = models.target, models.drafter
@@ -75,13 +69,12 @@ def tables(models: Models) -> dict[str, dict[str, Costs]]:
     for runtime in ("eager", "auto"):
         for model in (target, drafter):
             model.use_runtime(runtime, wait=True)
-        large, small = forward_costs(target), forward_costs(drafter)
-        model = with_model(large, small)
+        model = round_costs(target, [drafter])
         found[target.runtime_name] = {
             "draft": model,
             "wrong": model,
-            "as large": with_model(large, large),
-            "prompt-lookup": Costs(large),
+            "as large": round_costs(target, [target]),
+            "prompt-lookup": round_costs(target, ()),
         }
     return found
 
@@ -179,6 +172,9 @@ def live(models: Models, sets: Sequence[str], each: int, tokens: int) -> list[Ro
         methods = [make_method(kind, models, "gate") for kind in gated]
         lengths = (1, 2, 3, 5, 8)
         methods += [make_method(f"draft@{length}", models, length) for length in lengths]
+        again = make_method("plain", models, "gate")
+        again.name = "plain, again"
+        methods.append(again)
         if (name, temperature) == (sets[0], 0.0):
             for kind, make in made.items():
                 method = make_method("draft", models, "gate")
@@ -256,7 +252,8 @@ def page(record: Row) -> str:
             "## By the clock",
             "",
             "The same pair in one process, methods in turn; decoding without the prefill, with a "
-            "95 % interval over texts. Methods without a number are gated.",
+            "95 % interval over texts. Methods without a number are gated. *plain, again* is plain "
+            "decoding a second time: as far as that is from 1, nothing can be told here.",
             "",
             "| text | method | × plain |",
             "| --- | --- | --- |",

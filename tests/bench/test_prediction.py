@@ -118,10 +118,10 @@ def test_a_lookup_costs_as_a_whole() -> None:
 
 
 def test_costs_of_a_model() -> None:
-    costs = Prices(VERIFYING, DRAFTING, OVERHEAD, CHOOSING).costs()
+    costs = Prices(VERIFYING, DRAFTING, OVERHEAD, CHOOSING, feeding=0.02).costs()
     assert costs.round(4) == pytest.approx(VERIFYING[8] + OVERHEAD + 4 * (0.2 + CHOOSING))
     assert costs.round(0) == pytest.approx(VERIFYING[1] + OVERHEAD)
-    assert costs.catching_up == pytest.approx(1.8 / 63)
+    assert costs.catching_up == 0.02
 
 
 def test_a_planned_tree() -> None:

@@ -24,6 +24,7 @@ def measured(monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(module, "forward_costs", fake)
     monkeypatch.setattr(module, "draft_costs", lambda model, **settings: {1: 1.0, 4: 3.4})
+    monkeypatch.setattr(module, "feed_costs", lambda model, **settings: {1: 1.0, 64: 7.3})
     monkeypatch.setattr(module, "_known", {})
     return calls
 

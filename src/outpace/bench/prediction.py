@@ -28,6 +28,7 @@ class Prices:
         step: of each forward of a draft beyond the forward itself: choosing the token, its share of
             a verdict over more nodes; without a draft model, of the whole draft.
         asked: of a round in which nothing was found to draft, beyond a plain one.
+        feeding: of each token the draft model has not seen, beyond the usual one.
     """
 
     verifying: Staircase
@@ -35,6 +36,7 @@ class Prices:
     overhead: float = 0.0
     step: float = 0.0
     asked: float = 0.0
+    feeding: float = 0.0
 
     @classmethod
     def of(
@@ -43,6 +45,7 @@ class Prices:
         drafting: Staircase | None,
         plain: Sequence[Traced],
         drafted: Sequence[Traced],
+        feeding: float = 0.0,
     ) -> Prices:
         """Return prices from staircases and from what rounds took in the loop.
 
@@ -51,6 +54,7 @@ class Prices:
             drafting: of the draft model, if there is one.
             plain: rounds without a drafter.
             drafted: rounds with it.
+            feeding: of each token the draft model has not seen.
         """
         overhead = _undisturbed([turn.seconds for turn in plain]) - verifying[1]
         bare = cls(verifying, drafting, max(0.0, overhead))
@@ -63,6 +67,7 @@ class Prices:
             bare.overhead,
             max(0.0, _undisturbed(steps)),
             max(0.0, _undisturbed(asked)),
+            feeding,
         )
 
     @property
@@ -91,11 +96,7 @@ class Prices:
         """Return costs by the number of draft tokens in a row, as the gate takes them."""
         table = {0: self.asked}
         table |= {length: self.draft(Traced.chain(length, 0)) for length in (1, 2)}
-        unseen = 0.0
-        if self.drafting is not None:
-            widest = max(self.drafting)
-            unseen = max(0.0, self.drafting[widest] - self.drafting[1]) / (widest - 1)
-        return Costs(dict(self.verifying), table, unseen, self.overhead)
+        return Costs(dict(self.verifying), table, self.feeding, self.overhead)
 
     def costs_of(self, turns: Sequence[Traced]) -> Costs:
         """Return costs where a drafter decides by itself how much to draft, as in these rounds."""

@@ -13,6 +13,7 @@ from ..cache.costs import forward_costs
 from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.none import NoDrafter
+from ..drafters.staircase import catching_up
 from ..lengths import LengthController
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
@@ -119,7 +120,8 @@ class Tuning:
             source.acceptance = stats[source.label].per_depth_acceptance
             drafting = self.drafting.get(source.name) if source.model is not None else None
             turns = [turn for text in source.texts for turn in text]
-            source.prices = Prices.of(self.verifying, drafting, plain, turns)
+            feeding = 0.0 if source.model is None else catching_up(source.model)
+            source.prices = Prices.of(self.verifying, drafting, plain, turns, feeding)
             source.paced(max(self.lengths) if source.is_chain else 0, turns)
             if source.is_chain:
                 source.paced(min(self.lengths), short[source.label])

@@ -15,6 +15,8 @@ ROUNDS, SECONDS = 7, 3.0
 """All are timed so often, or for so long where a forward is slow (but once at least)."""
 LENGTHS = (1, 4)
 """Draft lengths that are timed: between them and beyond lies a line."""
+FED = (1, 64)
+"""Tokens a draft model is fed before it drafts one, likewise."""
 
 
 def forward_costs(
@@ -63,6 +65,31 @@ def draft_costs(
 
     with model.attached():
         return _least(dict.fromkeys(LENGTHS, draft), rounds, seconds)
+
+
+def feed_costs(
+    model: LanguageModel, *, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[int, float]:
+    """Return the seconds of drafting one token after :data:`FED` tokens, the least of a few.
+
+    No logits but the last are computed on the way: it takes less than a forward of that width.
+
+    Args:
+        model: the draft model.
+        rounds: how often both are timed at most.
+        seconds: after which no more are begun, but for the first.
+    """
+    session, most = Session(model), max(FED)
+    if model.context_length is not None:
+        most = max(1, min(most, model.context_length - 1))
+    held = _hold(session, most)
+
+    def feed(tokens: int) -> None:
+        session.draft([0] * min(tokens, most), 1, Pick())[-1].item()
+        session.rollback(held)
+
+    with model.attached():
+        return _least(dict.fromkeys(FED, feed), rounds, seconds)
 
 
 def _hold(session: Session, positions: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..cache.costs import LENGTHS, draft_costs, forward_costs
+from ..cache.costs import FED, LENGTHS, draft_costs, feed_costs, forward_costs
 from ..folders import cache_folder
 from ..lengths.costs import Costs
 from ..models import LanguageModel
@@ -34,6 +34,12 @@ def staircase(model: LanguageModel) -> dict[int, float]:
 def drafting(model: LanguageModel) -> dict[int, float]:
     """Return the seconds of drafts of a few lengths with a model, measured and kept likewise."""
     return _kept(model, "draft", LENGTHS, draft_costs)
+
+
+def catching_up(model: LanguageModel) -> float:
+    """Return the seconds of each token a draft model is fed beyond the usual one, likewise."""
+    found, (few, many) = _kept(model, "feed", FED, feed_costs), FED
+    return (found[many] - found[few]) / (many - few)
 
 
 def _kept(
@@ -66,10 +72,7 @@ def round_costs(target: LanguageModel, models: Sequence[LanguageModel]) -> Costs
     verifying = staircase(target)
     if not models:
         return Costs(verifying)
-    steps = staircase(models[0])
-    widest = max(steps)
-    catching_up = max(0.0, steps[widest] - steps[1]) / (widest - 1)
-    return Costs(verifying, {0: 0.0, **drafting(models[0])}, catching_up)
+    return Costs(verifying, {0: 0.0, **drafting(models[0])}, catching_up(models[0]))
 
 
 def _ascending(found: dict[int, float]) -> dict[int, float]:

@@ -1,6 +1,9 @@
 """Who sees whom: additive masks over slots, one per kind of layer."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +82,12 @@ class MaskBuilder:
         self._dtype = dtype
         self._packed_width = packed_width
         self._kept: tuple[Tensor, Tensor] | None = None
+
+    def unpacked(self) -> MaskBuilder:
+        """Return the same for wide forwards, where a mask as tall as grouped queries costs more."""
+        twin = copy(self)
+        twin._packed_width = 0
+        return twin
 
     def build(self, held: Tensor, where: Tensor, ancestors: Tensor, rows: Tensor) -> Masks:
         """Return the mask, or one per kind of layer.

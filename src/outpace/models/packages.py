@@ -27,7 +27,7 @@ from ..sampling import Pick
 from ..types import causal
 from .attention import narrow
 from .kv import Shape, SlotCache
-from .products import pairwise
+from .products import multiplies_bfloat16, pairwise
 from .quiet import quiet
 from .runtime import Inputs, Runtime, rows_kept
 from .step import Step
@@ -178,7 +178,10 @@ def compile_packages(
             with torch.no_grad(), quiet(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 note("exporting")
-                programs = {WIDE: _export(step, given)}
+                # where the narrow forwards are served by our kernel, these are parts of prompts
+                prompts = dtype == torch.bfloat16 and multiplies_bfloat16()
+                wide = Step(step.model, step.masks.unpacked()) if prompts else step
+                programs = {WIDE: _export(wide, given)}
                 with narrow():
                     programs[NARROW] = _export(step, given)
                 with pairwise():
@@ -252,7 +255,8 @@ def _package(program: Any, backend: str, to: Path, place: Path) -> None:
             "max_autotune_gemm_backends": backend,
             # a loop over fewer numbers takes less time than waking another thread for it
             "cpp.min_chunk_size": 4096,
-            "cpp.enable_concat_linear": True,
+            # products of the same rows in one, which splitting wide results outweighs
+            "cpp.enable_concat_linear": backend == _BACKENDS[NARROW],
         },
     )
     with zipfile.ZipFile(made) as package:

@@ -159,6 +159,7 @@ def synthetic_pair(
         model = _model(SHAPES[name], follows, dtype, place, generator)
         both.append(wrap(model, name=f"synthetic {name}"))
         use_slot_attention(model)
+        both[-1].use_runtime("eager")  # as a model is that was loaded
     return both[0], both[1]
 
 
