@@ -24,7 +24,7 @@ from ..version import __version__
 if TYPE_CHECKING:
     from .language_model import LanguageModel
 
-FORMAT = 6
+FORMAT = 7
 LIMIT_VARIABLE = "OUTPACE_CACHE_GB"
 LIMIT = 8.0
 """Gigabytes of compiled models that are kept, unless :data:`LIMIT_VARIABLE` says otherwise."""

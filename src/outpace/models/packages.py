@@ -35,7 +35,16 @@ from .step import Step
 NARROW, WIDE = "narrow", "wide"
 _BACKENDS = {NARROW: "CPP", WIDE: "ATEN"}
 _TIMED = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
-_EXAMPLE_WIDTH, _EXAMPLE_SLOTS = 6, 256
+_ROUND, _PROMPT = (6, 256), (256, 512)
+"""Width and slots of what is compiled for: loops are shared out among threads as these need it."""
+
+
+_FEW_ROWS = {
+    # a loop over fewer numbers takes less time than waking another thread for it
+    "cpp.min_chunk_size": 4096,
+    # products of the same rows in one; where rows are many, splitting the result costs more
+    "cpp.enable_concat_linear": True,
+}
 
 
 class PackagedRuntime(Runtime):
@@ -173,16 +182,18 @@ def compile_packages(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
         made = Path(place) / "made"
         made.mkdir()
-        given = _example(shapes, dtype, vocabulary, _EXAMPLE_WIDTH, _EXAMPLE_SLOTS)
         try:
             with torch.no_grad(), quiet(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 note("exporting")
                 # where the narrow forwards are served by our kernel, these are parts of prompts
-                prompts = dtype == torch.bfloat16 and multiplies_bfloat16()
-                wide = Step(step.model, step.masks.unpacked()) if prompts else step
-                programs = {WIDE: _export(wide, given)}
+                if dtype == torch.bfloat16 and multiplies_bfloat16():
+                    wide, example = Step(step.model, step.masks.unpacked()), _PROMPT
+                else:
+                    wide, example = step, _ROUND
+                programs = {WIDE: _export(wide, _example(shapes, dtype, vocabulary, *example))}
                 with narrow():
+                    given = _example(shapes, dtype, vocabulary, *_ROUND)
                     programs[NARROW] = _export(step, given)
                 with pairwise():
                     for part, backend in _BACKENDS.items():
@@ -253,10 +264,7 @@ def _package(program: Any, backend: str, to: Path, place: Path) -> None:
             "cpp_wrapper": True,
             "max_autotune": True,
             "max_autotune_gemm_backends": backend,
-            # a loop over fewer numbers takes less time than waking another thread for it
-            "cpp.min_chunk_size": 4096,
-            # products of the same rows in one, which splitting wide results outweighs
-            "cpp.enable_concat_linear": backend == _BACKENDS[NARROW],
+            **(_FEW_ROWS if backend == _BACKENDS[NARROW] else {}),
         },
     )
     with zipfile.ZipFile(made) as package:
@@ -277,10 +285,10 @@ def _crossing(
     last = 0
     for width in _TIMED:
         tokens, where, _, seen, _, held, keys, values = _example(
-            shapes, dtype, vocabulary, width, _EXAMPLE_SLOTS
+            shapes, dtype, vocabulary, width, _ROUND[1]
         )
         cache = SlotCache.over(keys, values, where[1])
-        given = Inputs(tokens, where, seen, held, cache, _EXAMPLE_SLOTS)
+        given = Inputs(tokens, where, seen, held, cache, _ROUND[1])
         least = {}
         for part, edge in ((NARROW, width), (WIDE, 0)):
             runtime._last_narrow = edge
