@@ -232,7 +232,7 @@ def _example(
     width: int,
     slots: int,
 ) -> tuple[Any, ...]:
-    """Return what :meth:`_Unit.forward` takes, for a chain after some tokens."""
+    """Return what :meth:`_Unit.forward` takes, for a chain beside some tokens."""
     before = slots // 2
     order = torch.arange(before, before + width)
     held = torch.full((slots,), -1)
@@ -242,8 +242,8 @@ def _example(
     )
     tokens = torch.arange(1, width + 1) % vocabulary
     seen = torch.ones(width, width, dtype=torch.bool).tril_()
-    rows = torch.arange(width)
-    return tokens, torch.stack([order, order]), rows, seen, rows.clone(), held, keys, values
+    rows = torch.arange(width)  # and positions: a model may have few of them
+    return tokens, torch.stack([rows, order]), rows, seen, rows.clone(), held, keys, values
 
 
 def _export(step: Step, given: tuple[Any, ...]) -> Any:
