@@ -129,9 +129,11 @@ def test_changes_do_not_stay(models: Models) -> None:
     seen: list[tuple[int, int]] = []
     run = models.target.step.run
 
-    def watched(tokens: Tensor, where: Any, ancestors: Any, keep: Any, held: Tensor, c: Any) -> Any:
+    def watched(
+        tokens: Tensor, where: Any, ancestors: Any, keep: Any, held: Tensor, *others: Any
+    ) -> Any:
         seen.append((len(tokens), len(held)))
-        return run(tokens, where, ancestors, keep, held, c)
+        return run(tokens, where, ancestors, keep, held, *others)
 
     models.target.step.run = watched  # type: ignore[method-assign]
     try:
