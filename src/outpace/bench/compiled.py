@@ -24,6 +24,7 @@ from transformers import CompileConfig, GenerationConfig, StaticCache
 from transformers.generation.streamers import BaseStreamer
 
 from ..errors import InvalidArgument, UnsupportedModel
+from ..models.packages import FEW_ROWS
 from ..models.products import pairwise
 from .baselines import HuggingFace, Watch, kv_bytes
 from .methods import Models, Writing
@@ -34,8 +35,7 @@ CPU_OPTIONS: dict[str, bool | str | int] = {
     "max_autotune_gemm_backends": "CPP,ATEN",
     "freezing": True,
     "cpp_wrapper": True,
-    "cpp.min_chunk_size": 4096,
-    "cpp.enable_concat_linear": True,
+    **FEW_ROWS,
 }
 """Inductor's options on a CPU, as in our own runtime, whose kernel it has too; on a GPU
 transformers' own ``reduce-overhead`` is used."""

@@ -54,17 +54,7 @@ def draft_costs(
         rounds: how often all lengths are timed at most.
         seconds: after which no more are begun, but for the first.
     """
-    session, longest = Session(model), max(LENGTHS)
-    if model.context_length is not None:
-        longest = max(1, min(longest, model.context_length - 2))
-    held = _hold(session, longest)
-
-    def draft(length: int) -> None:
-        session.draft([0], min(length, longest), Pick())[-1].item()
-        session.rollback(held)
-
-    with model.attached():
-        return _least(dict.fromkeys(LENGTHS, draft), rounds, seconds)
+    return _drafts(model, {length: (1, length) for length in LENGTHS}, rounds, seconds)
 
 
 def feed_costs(
@@ -79,17 +69,25 @@ def feed_costs(
         rounds: how often both are timed at most.
         seconds: after which no more are begun, but for the first.
     """
-    session, most = Session(model), max(FED)
+    return _drafts(model, {tokens: (tokens, 1) for tokens in FED}, rounds, seconds)
+
+
+def _drafts(
+    model: LanguageModel, drafts: Mapping[int, tuple[int, int]], rounds: int, seconds: float
+) -> dict[int, float]:
+    """Return the seconds of drafts, each of so many tokens fed and so many chosen."""
+    session, most = Session(model), max(map(max, drafts.values()))
     if model.context_length is not None:
-        most = max(1, min(most, model.context_length - 1))
+        most = max(1, min(most, model.context_length - 2))
     held = _hold(session, most)
 
-    def feed(tokens: int) -> None:
-        session.draft([0] * min(tokens, most), 1, Pick())[-1].item()
+    def draft(number: int) -> None:
+        fed, length = (min(count, most) for count in drafts[number])
+        session.draft([0] * fed, length, Pick())[-1].item()
         session.rollback(held)
 
     with model.attached():
-        return _least(dict.fromkeys(FED, feed), rounds, seconds)
+        return _least(dict.fromkeys(drafts, draft), rounds, seconds)
 
 
 def _hold(session: Session, positions: int) -> int:

@@ -39,12 +39,13 @@ _ROUND, _PROMPT = (6, 256), (256, 512)
 """Width and slots of what is compiled for: loops are shared out among threads as these need it."""
 
 
-_FEW_ROWS = {
+FEW_ROWS = {
     # a loop over fewer numbers takes less time than waking another thread for it
     "cpp.min_chunk_size": 4096,
     # products of the same rows in one; where rows are many, splitting the result costs more
     "cpp.enable_concat_linear": True,
 }
+"""The compiler's options for forwards of a few rows, beyond those of all."""
 
 
 class PackagedRuntime(Runtime):
@@ -264,7 +265,7 @@ def _package(program: Any, backend: str, to: Path, place: Path) -> None:
             "cpp_wrapper": True,
             "max_autotune": True,
             "max_autotune_gemm_backends": backend,
-            **(_FEW_ROWS if backend == _BACKENDS[NARROW] else {}),
+            **(FEW_ROWS if backend == _BACKENDS[NARROW] else {}),
         },
     )
     with zipfile.ZipFile(made) as package:
