@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from outpace import Decoder
 from outpace.bench import Models
-from outpace.bench.methods import Loop
+from outpace.bench.loop import Loop
 from outpace.cache import Session, session
 from outpace.decoder import WIDEST, Stream
 from outpace.drafters.session_drafter import SessionDrafter

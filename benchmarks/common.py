@@ -34,7 +34,7 @@ def measure(
     **config: Any,
 ) -> Record:
     """Run methods in turn on the same prompts, with a bar; ``config`` goes into the record."""
-    bench = Bench(models, methods, prompts, writing, repeats=1, warmup=warmup)
+    bench = Bench(models, methods, prompts, writing, repeats=1, warmup=warmup, cut=cut)
     with progress(bench.steps) as notify:
         done = bench.run(notify)
     config |= {
@@ -43,7 +43,7 @@ def measure(
         "max_new_tokens": writing.max_new_tokens,
         "methods": [method.name for method in methods],
     }
-    return make_record(bench, done, config, environment(), cut=cut)
+    return make_record(done, config, environment())
 
 
 def result(record: Record, name: str) -> dict[str, Any]:

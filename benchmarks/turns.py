@@ -7,7 +7,8 @@ from typing import Any
 
 from outpace.bench import BenchPrompt, Writing
 from outpace.bench.differences import Difference, Judge, first_difference
-from outpace.bench.methods import Method, Sample
+from outpace.bench.methods import Method
+from outpace.bench.sample import Sample
 from outpace.models import LanguageModel
 
 

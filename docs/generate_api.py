@@ -31,6 +31,7 @@ BEFORE = (
 AFTER = (
     "outpace.bench.workloads",
     "outpace.bench.methods",
+    "outpace.bench.sample",
     "outpace.bench.baselines",
     "outpace.bench.beam",
     "outpace.bench.plan",

@@ -41,7 +41,7 @@ CONFIG: dict[str, Any] = {
 def record_of(models: Models, prompts: list[BenchPrompt]) -> dict[str, Any]:
     methods = [make_method(name, models, 5) for name in check_methods(["plain", "beam"])]
     bench = Bench(models, methods, prompts, WRITING)
-    return make_record(bench, bench.run(), CONFIG, environment())
+    return make_record(bench.run(), CONFIG, environment())
 
 
 def test_its_text_is_compared_with_that_of_transformers_beam_search(

@@ -20,7 +20,8 @@ from outpace.bench import (
     make_method,
     make_record,
 )
-from outpace.bench.methods import Loop, Method
+from outpace.bench.loop import Loop
+from outpace.bench.methods import Method
 from outpace.bench.report import is_wrong, markdown, verdict
 from outpace.compose import make_drafter
 from outpace.drafters.model import ModelDrafter
@@ -56,7 +57,7 @@ def made(
 
 
 def record_of(bench: Bench, done: Measured) -> dict[str, Any]:
-    return make_record(bench, done, CONFIG, environment())
+    return make_record(done, CONFIG, environment())
 
 
 def kinds(record: dict[str, Any]) -> list[str]:

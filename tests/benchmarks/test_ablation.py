@@ -18,7 +18,7 @@ from ablation_variants import (
     written_out,
 )
 from outpace.bench import BenchPrompt, Models, Writing
-from outpace.bench.methods import Sample
+from outpace.bench.sample import Sample
 from outpace.cache import Session
 from outpace.models import attention
 from outpace.models.tiny import tiny_model

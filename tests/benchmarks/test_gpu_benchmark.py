@@ -16,7 +16,8 @@ import gpu
 import gpu_page
 from budget import Parts, within
 from outpace.bench import BenchPrompt, Models, Writing
-from outpace.bench.methods import Method, Sample
+from outpace.bench.methods import Method
+from outpace.bench.sample import Sample
 from synthetic import methods, pair, prompts
 from turns import Turns
 

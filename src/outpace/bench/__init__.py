@@ -1,10 +1,14 @@
 """Measuring: methods and baselines on the same prompts, in turn, with intervals."""
 
 from .environment import environment
-from .methods import Models, Writing, needs_drafter
+from .fitting import fit_prompts
+from .measured import Measured
+from .methods import Models
+from .names import needs_drafter
 from .plan import check_methods, make_method, method_names, that_run
 from .record import Record, make_record
-from .runner import Bench, Measured, fit_prompts
+from .runner import Bench
+from .sample import Sample, Writing
 from .workloads import BenchPrompt, load_prompts
 
 __all__ = [
@@ -13,6 +17,7 @@ __all__ = [
     "Measured",
     "Models",
     "Record",
+    "Sample",
     "Writing",
     "check_methods",
     "environment",

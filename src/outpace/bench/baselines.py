@@ -8,8 +8,9 @@ draft model keeps what the target rejected in its cache: there the baseline is r
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -23,12 +24,15 @@ from ..errors import InvalidArgument
 from ..models import LanguageModel
 from ..models.quiet import quiet
 from ..models.vocabulary import check_vocabularies
-from .methods import Method, Models, Sample, Writing
+from .methods import Method, Models
+from .sample import Gaps, Sample, Writing
 from .workloads import BenchPrompt, spread
 
 ROLLS_BACK = (5, 16)
 TUNED_LENGTHS = range(2, 11)
 TUNED_THRESHOLDS = (0.0, 0.2, 0.4, 0.6)
+TUNING_TOKENS = 128
+"""Of each text it is tuned on, at most: longer ones are measured, but not 36 times over."""
 TUNING_PROMPTS, TUNED_FINALISTS, TUNED_PROMPTS = 2, 5, 6
 """Prompts all settings are tried on; how many settings come into the second round; on how many."""
 
@@ -50,40 +54,77 @@ class HuggingFace(Method):
             yield
 
     def write(self, prompt: BenchPrompt, writing: Writing) -> Sample:
-        """Write one text."""
+        """Write one text, or all answers of a conversation, going on with the target's cache."""
         tokenizer: Any = self.target.tokenizer
         torch.manual_seed(writing.seed_for(prompt))
-        first = _First()
-        with ExitStack() as stack:
-            watched = self._watches(stack)
-            began = time.perf_counter()
-            ids = self._ids(prompt)
-            out = self._generate(ids, self._config(writing), first)
-            tokens = out[0, ids.shape[1] :].tolist()
-            tokenizer.decode(tokens, skip_special_tokens=True)
-            seconds = time.perf_counter() - began
-        widths = watched[0].over(ids.shape[1])
-        prefills = int(widths[0] == ids.shape[1])  # or it verifies the first draft tokens too
+        sample: Sample | None = None
+        history, cache = torch.zeros(1, 0, dtype=torch.int64, device=self.target.device), None
+        for text in (prompt.text, *prompt.turns):
+            first = _First()
+            with ExitStack() as stack:
+                watched = self._watches(stack)
+                began = time.perf_counter()
+                history = torch.cat([history, self._ids(text, first=sample is None)], dim=1)
+                config = self._config(writing, prompt)
+                held = 0 if cache is None else cache.get_seq_length()
+                out = self._generate(history, config, first, **self._held(cache))
+                sequence = out.sequences if config.return_dict_in_generate else out
+                tokens = sequence[0, history.shape[1] :].tolist()
+                tokenizer.decode(tokens, skip_special_tokens=True)
+                seconds = time.perf_counter() - began
+            answer = self._sample(tokens, seconds, began, first, watched, history.shape[1] - held)
+            if len(answer.tokens) > writing.max_new_tokens:  # some versions accept past the end
+                answer.tokens = answer.tokens[: writing.max_new_tokens]
+                answer.answers = [writing.max_new_tokens]
+            history = sequence[:, : history.shape[1] + len(answer.tokens)]
+            cache = self._kept(out, prompt)
+            sample = answer if sample is None else sample.then(answer)
+        assert sample is not None
+        return sample
+
+    def _sample(
+        self,
+        tokens: list[int],
+        seconds: float,
+        began: float,
+        first: "_First",
+        watched: list["Watch"],
+        fresh: int,
+    ) -> Sample:
+        """Return what came of one answer, whose prefill had ``fresh`` tokens to read."""
+        widths = watched[0].over(fresh)
+        prefills = int(widths[0] == fresh)  # or it verifies the first draft tokens too
+        kv = [kv_bytes(watch.cache) for watch in watched[1:]]
         return Sample(
-            tokens[: writing.max_new_tokens],  # some versions accept past the end
+            tokens,
             seconds,
-            first.at - began,
+            first.times[0] - began if first.times else seconds,
             first=first.count,
             forwards=len(widths) - prefills,
             emitted=len(tokens) - prefills,
-            drafted=sum(widths) - ids.shape[1] - (len(widths) - 1),
+            drafted=sum(widths) - fresh - (len(widths) - 1),
             accepted=len(tokens) - len(widths),  # every forward adds one of its own
             kv_bytes=self._kv_bytes(watched),
+            drafter_kv_bytes=sum(kv),
             drafter_forwards=len(watched[1].widths) if len(watched) > 1 else None,
+            answers=[len(tokens)],
+            gaps=Gaps.of(first.times),
         )
 
     def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
         """Write the text again; return its tokens and the logits each was chosen from."""
         torch.manual_seed(writing.seed_for(prompt))
-        ids = self._ids(prompt)
         kept = {"output_logits": True, "return_dict_in_generate": True}
-        out = self._generate(ids, self._config(writing, kept))
-        return out.sequences[0, ids.shape[1] :].tolist(), [row[0] for row in out.logits]
+        tokens: list[int] = []
+        logits: list[Tensor] = []
+        history, cache = torch.zeros(1, 0, dtype=torch.int64, device=self.target.device), None
+        for text in (prompt.text, *prompt.turns):
+            history = torch.cat([history, self._ids(text, first=cache is None)], dim=1)
+            out = self._generate(history, self._config(writing, prompt, kept), **self._held(cache))
+            tokens += out.sequences[0, history.shape[1] :].tolist()
+            logits += [row[0] for row in out.logits]
+            history, cache = out.sequences, out.past_key_values
+        return tokens, logits
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -91,12 +132,22 @@ class HuggingFace(Method):
         with self.target.stock() as model:
             return {"attention": model.config._attn_implementation}
 
-    def _ids(self, prompt: BenchPrompt) -> Tensor:
+    @property
+    def models_used(self) -> Sequence[LanguageModel]:
+        """The models whose weights it needs."""
+        return self._models()
+
+    def _ids(self, text: str, *, first: bool = True) -> Tensor:
         tokenizer: Any = self.target.tokenizer
-        return torch.tensor([tokenizer(prompt.text)["input_ids"]], device=self.target.device)
+        ids = tokenizer(text, add_special_tokens=first)["input_ids"]
+        return torch.tensor([ids], dtype=torch.int64, device=self.target.device)
 
     def _generate(
-        self, ids: Tensor, config: GenerationConfig, streamer: BaseStreamer | None = None
+        self,
+        ids: Tensor,
+        config: GenerationConfig,
+        streamer: BaseStreamer | None = None,
+        **more: Any,
     ) -> Any:
         target: Any = self.target.model
         return target.generate(
@@ -104,8 +155,16 @@ class HuggingFace(Method):
             attention_mask=torch.ones_like(ids),
             generation_config=config,
             streamer=streamer,
-            **self._partners(),
+            **{**self._partners(), **more},
         )
+
+    def _held(self, cache: Any) -> dict[str, Any]:
+        """Return what tells it of the keys and values it holds from the answer before."""
+        return {} if cache is None else {"past_key_values": cache}
+
+    def _kept(self, out: Any, prompt: BenchPrompt) -> Any:
+        """Return the cache to go on with in a conversation."""
+        return out.past_key_values if prompt.turns else None
 
     def _models(self) -> tuple[LanguageModel, ...]:
         return (self.target,)
@@ -118,9 +177,13 @@ class HuggingFace(Method):
         return sum(kv_bytes(watch.cache) for watch in watched)
 
     def _config(
-        self, writing: Writing, more: Mapping[str, Any] = MappingProxyType({})
+        self, writing: Writing, prompt: BenchPrompt, more: Mapping[str, Any] = MappingProxyType({})
     ) -> GenerationConfig:
-        return _generation_config(writing, {**self._options(), **more})
+        asked = {**self._options(), **more}
+        if prompt.turns:
+            asked["return_dict_in_generate"] = True
+        eos = None if writing.ignore_eos else sorted(self.target.eos_ids) or None
+        return _generation_config(writing, eos, asked)
 
     def _options(self) -> dict[str, Any]:
         """Return more of its generation config."""
@@ -195,6 +258,7 @@ class TunedAssisted(Assisted):
 
     def tune(self, prompts: list[BenchPrompt], writing: Writing) -> Iterator[str]:
         """Try every pair on a few prompts spread over all, in turn; then the best on more."""
+        writing = replace(writing, max_new_tokens=min(writing.max_new_tokens, TUNING_TOKENS))
         grid = list(itertools.product(TUNED_LENGTHS, TUNED_THRESHOLDS))
         first = dict.fromkeys(grid, 0.0)
         yield from self._time(first, spread(prompts, TUNING_PROMPTS), writing)
@@ -202,6 +266,11 @@ class TunedAssisted(Assisted):
         yield from self._time(second, spread(prompts, TUNED_PROMPTS), writing)
         self._length, self._threshold = min(second, key=second.__getitem__)
         self._tried = len(grid)
+
+    def use(self, settings: dict[str, Any]) -> None:
+        """Take the settings that were found before."""
+        self._length, self._threshold = settings["draft_length"], settings["confidence_threshold"]
+        self._tried = settings["settings_tried"]
 
     def _time(
         self,
@@ -243,11 +312,21 @@ def cannot_assist(models: Models) -> str | None:
     return f"transformers' assisted generation refuses output layers of {ours} and {theirs} rows"
 
 
-def _generation_config(writing: Writing, more: dict[str, Any]) -> GenerationConfig:
+def _generation_config(
+    writing: Writing, eos: list[int] | None, more: dict[str, Any]
+) -> GenerationConfig:
     law: dict[str, Any] = {"do_sample": False}
     if writing.temperature:
-        law = {"do_sample": True, "temperature": writing.temperature, "top_k": 0, "top_p": 1.0}
-    return GenerationConfig(max_new_tokens=writing.max_new_tokens, pad_token_id=0, **law, **more)
+        law = {
+            "do_sample": True,
+            "temperature": writing.temperature,
+            "top_k": writing.top_k or 0,
+            "top_p": 1.0 if writing.top_p is None else writing.top_p,
+        }
+    if writing.repetition_penalty != 1.0:
+        law["repetition_penalty"] = writing.repetition_penalty
+    settings = {"pad_token_id": 0, "eos_token_id": eos, **law, **more}
+    return GenerationConfig(max_new_tokens=writing.max_new_tokens, **settings)
 
 
 @contextmanager
@@ -262,17 +341,18 @@ def _configured(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _First(BaseStreamer):
-    """Notes when the first new tokens are there, and how many; before them comes the prompt."""
+    """Notes when new tokens come, and how many came first; before them comes the prompt."""
 
     def __init__(self) -> None:
-        self.at = 0.0
+        self.times: list[float] = []
         self.count = 0
         self._puts = 0
 
     def put(self, value: Tensor) -> None:
         self._puts += 1
+        if self._puts > 1:
+            self.times.append(time.perf_counter())
         if self._puts == 2:
-            self.at = time.perf_counter()
             self.count = value.numel()
 
     def end(self) -> None:

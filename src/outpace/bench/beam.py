@@ -15,16 +15,49 @@ from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
 from ..beam import BeamRules, BeamSearch
+from ..calls import parse_call
 from ..decoder import Decoder
 from ..request import prepare
 from .baselines import HuggingFace
 from .differences import Difference, Judge, Kind
-from .methods import Method, Models, Sample, Writing
+from .methods import Method, Models
+from .sample import Sample, Writing
 from .workloads import BenchPrompt
 
 BEAMS = 4
 OURS, THEIRS = "beam", "hf-beam"
 NAMES = (OURS, THEIRS)
+
+
+def is_beam(method: str) -> bool:
+    """Return whether a method is a beam search, with settings or without."""
+    return method.partition("(")[0].strip() in NAMES
+
+
+def is_ours(method: str) -> bool:
+    """Return whether it is ours."""
+    return method.partition("(")[0].strip() == OURS
+
+
+def beams_of(method: str) -> int:
+    """Return how many beams ``beam`` or ``beam(beams=3)`` has.
+
+    Raises:
+        InvalidArgument: another setting, or a number that is none.
+    """
+    call = parse_call(method, f"method {method!r}", "beam(beams=3)")
+    beams: int = call.settings(_settings).get("beams", BEAMS)
+    BeamRules(beams)
+    return beams
+
+
+def counterpart(method: str) -> str:
+    """Return transformers' own search with as many beams."""
+    return THEIRS + method.strip().removeprefix(OURS)
+
+
+def _settings(beams: int = BEAMS) -> None:
+    """What a beam search can be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +67,12 @@ class Step:
     Attributes:
         paths: the new tokens of each living beam.
         totals: ``[n, V]`` log-probabilities of all continuations.
+        beams: of the search.
     """
 
     paths: list[tuple[int, ...]]
     totals: Tensor
+    beams: int = BEAMS
 
     def best(self, count: int) -> dict[tuple[int, ...], float]:
         """Return the best continuations, best first.
@@ -46,7 +81,7 @@ class Step:
         the same order.
         """
         flat = self.totals.flatten()
-        values, places = torch.topk(flat, min(2 * BEAMS, len(flat)))
+        values, places = torch.topk(flat, min(2 * self.beams, len(flat)))
         values, order = torch.topk(values, min(count, len(values)))
         size = self.totals.shape[-1]
         return {
@@ -76,18 +111,19 @@ class _Recorded(BeamSearch):
 
     def totals(self, logits: Tensor) -> Tensor:
         totals = super().totals(logits)
-        self.kept.append(Step([tuple(text) for text in self.texts()], totals.cpu()))
+        texts = [tuple(text) for text in self.texts()]
+        self.kept.append(Step(texts, totals.cpu(), self.rules.num_beams))
         return totals
 
 
 class Beam(Method):
     """Our beam search."""
 
-    compared_with = THEIRS
-
     def __init__(self, name: str, models: Models) -> None:
         self.name = name
         self.models = models
+        self.beams = beams_of(name)
+        self.compared_with = counterpart(name)
         self.decoder = Decoder(models.target)
 
     @contextmanager
@@ -101,7 +137,7 @@ class Beam(Method):
         began = time.perf_counter()
         output = self.decoder.beam_search(
             prompt.text,
-            num_beams=BEAMS,
+            num_beams=self.beams,
             max_new_tokens=writing.max_new_tokens,
             ignore_eos=True,
         )
@@ -150,7 +186,7 @@ class Beam(Method):
             max_new_tokens=writing.max_new_tokens,
             ignore_eos=True,
         )
-        search = _Recorded(request, BeamRules(BEAMS), clock)
+        search = _Recorded(request, BeamRules(self.beams), clock)
         for _ in search:
             pass
         return Trace(search.kept, tuple(search.output.tokens))
@@ -158,13 +194,16 @@ class Beam(Method):
     @property
     def settings(self) -> dict[str, Any]:
         """How many beams."""
-        return {"beams": BEAMS}
+        return {"beams": self.beams}
 
 
 class HuggingFaceBeam(HuggingFace):
     """Beam search of transformers on the stock model."""
 
-    compared_with = THEIRS
+    def __init__(self, name: str, models: Models) -> None:
+        super().__init__(name, models)
+        self.beams = beams_of(name)
+        self.compared_with = name
 
     def write(self, prompt: BenchPrompt, writing: Writing) -> Sample:
         """Write one text."""
@@ -174,26 +213,29 @@ class HuggingFaceBeam(HuggingFace):
     def trace(self, prompt: BenchPrompt, writing: Writing) -> Trace:
         """Search again; its steps are found again from the scores it keeps."""
         more = {"output_scores": True, "return_dict_in_generate": True}
-        ids = self._ids(prompt)
-        out = self._generate(ids, self._config(writing, more))
+        ids = self._ids(prompt.text)
+        out = self._generate(ids, self._config(writing, prompt, more))
         steps: list[Step] = []
         living: dict[tuple[int, ...], float] = {(): 0.0}
         for scores in out.scores:
             so_far = torch.tensor(list(living.values()), device=scores.device)
-            steps.append(Step(list(living), (scores[: len(living)] + so_far[:, None]).cpu()))
-            living = steps[-1].best(BEAMS)
+            totals = (scores[: len(living)] + so_far[:, None]).cpu()
+            steps.append(Step(list(living), totals, self.beams))
+            living = steps[-1].best(self.beams)
         return Trace(steps, tuple(out.sequences[0, ids.shape[1] :].tolist()))
 
-    def _generate(self, ids: Tensor, config: Any, streamer: BaseStreamer | None = None) -> Any:
-        return super()._generate(ids, config)  # it takes no streamer for beams
+    def _generate(
+        self, ids: Tensor, config: Any, streamer: BaseStreamer | None = None, **more: Any
+    ) -> Any:
+        return super()._generate(ids, config, **more)  # it takes no streamer for beams
 
     def _options(self) -> dict[str, Any]:
-        return {"num_beams": BEAMS, "length_penalty": 1.0, "early_stopping": False}
+        return {"num_beams": self.beams, "length_penalty": 1.0, "early_stopping": False}
 
     @property
     def settings(self) -> dict[str, Any]:
         """How many beams."""
-        return {**super().settings, "beams": BEAMS}
+        return {**super().settings, "beams": self.beams}
 
 
 def explained(

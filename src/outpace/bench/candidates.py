@@ -18,7 +18,8 @@ from ..lengths.costs import Costs
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
 from ..recipe import GATE
-from .methods import Loop, Models
+from .loop import Loop
+from .methods import Models
 from .prediction import Prices, plan_speed
 from .trace import Traced, replayed
 

@@ -27,7 +27,8 @@ from ..errors import InvalidArgument, UnsupportedModel
 from ..models.packages import FEW_ROWS
 from ..models.products import pairwise
 from .baselines import HuggingFace, Watch, kv_bytes
-from .methods import Models, Writing
+from .methods import Models
+from .sample import Writing
 from .workloads import BenchPrompt
 
 CPU_OPTIONS: dict[str, bool | str | int] = {
@@ -87,7 +88,9 @@ class Compiled(HuggingFace):
             UnsupportedModel: the compiler does not take this model.
         """
         with self.ready():
-            self._reserve(max(self._ids(one).shape[1] for one in prompts) + writing.max_new_tokens)
+            self._reserve(
+                max(self._ids(one.text).shape[1] for one in prompts) + writing.max_new_tokens
+            )
         began = time.perf_counter()
         try:
             with self.ready(), _silent():
@@ -115,11 +118,21 @@ class Compiled(HuggingFace):
         }
 
     def _generate(
-        self, ids: Tensor, config: GenerationConfig, streamer: BaseStreamer | None = None
+        self,
+        ids: Tensor,
+        config: GenerationConfig,
+        streamer: BaseStreamer | None = None,
+        **more: Any,
     ) -> Any:
         assert config.max_new_tokens is not None
         self._reserve(ids.shape[1] + config.max_new_tokens)
-        return super()._generate(ids, config, streamer)
+        return super()._generate(ids, config, streamer)  # always with its one cache
+
+    def _held(self, cache: Any) -> dict[str, Any]:
+        return {}  # each answer begins with its one cache, empty
+
+    def _kept(self, out: Any, prompt: BenchPrompt) -> Any:
+        return None
 
     def _kv_bytes(self, watched: list[Watch]) -> int:
         return kv_bytes(self._cache)

@@ -44,3 +44,13 @@ def _bytes(name: str) -> int:
         if line.startswith(name + ":"):
             return 1024 * int(line.split()[1])
     raise ValueError(name)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error says that there is no memory left, on a GPU or on the host."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+        or "not enough memory" in str(error)
+    )

@@ -1,10 +1,15 @@
 """Figures of runs, one definition each."""
 
+import math
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+T = TypeVar("T")
+Pace = tuple[float, int]
+"""Seconds of a text and its tokens."""
 RESAMPLES = 2000
 LOOPING = 0.2
 """A text with a larger share of repeated 8-grams flatters every drafter."""
@@ -32,6 +37,11 @@ def repeated_8gram_share(tokens: Sequence[int]) -> float:
     return 1.0 - len(set(grams)) / len(grams) if grams else 0.0
 
 
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest of these values, which are sorted, that ``share`` of them do not pass."""
+    return ordered[min(len(ordered) - 1, max(0, math.ceil(share * len(ordered)) - 1))]
+
+
 def mean_and_deviation(samples: Sequence[float]) -> tuple[float, float]:
     """Return mean and sample standard deviation (0 for a single sample)."""
     if not samples:
@@ -49,16 +59,53 @@ def speedup(baseline: Sequence[Sequence[float]], seconds: Sequence[Sequence[floa
     The interval resamples whole prompts, since the repeats of one prompt are not independent; a
     single prompt is resampled by repeat, and a single time not at all.
     """
-    pairs = [list(zip(b, s, strict=True)) for b, s in zip(baseline, seconds, strict=True)]
-    units = pairs if len(pairs) > 1 else [[pair] for pair in pairs[0]]
-    totals = [(sum(b for b, _ in unit), sum(s for _, s in unit)) for unit in units]
-    if len(totals) == 1:
-        return Interval(_ratio(totals), None, None)
+    return bootstrap(_paired(baseline, seconds), _ratio)
+
+
+def pace_ratio(baseline: Sequence[Sequence[Pace]], method: Sequence[Sequence[Pace]]) -> Interval:
+    """Return the time a token takes the baseline over the time it takes a method.
+
+    The same as :func:`speedup` where all texts are equally long. Where they end by themselves it is
+    the figure that a shorter text does not flatter.
+
+    Args:
+        baseline: for each prompt (seconds, tokens) of its texts.
+        method: the same prompts and repeats.
+    """
+    return bootstrap(_paired(baseline, method), _pace_ratio)
+
+
+def bootstrap(units: Sequence[Sequence[T]], figure: Callable[[Sequence[T]], float]) -> Interval:
+    """Return a figure of all values and its interval, found by drawing units with replacement.
+
+    Args:
+        units: values that are drawn together; of a single unit its values are drawn.
+        figure: of a list of values.
+    """
+    drawn = list(units) if len(units) > 1 else [[one] for one in units[0]]
+    everything = [value for unit in drawn for value in unit]
+    if len(drawn) == 1:
+        return Interval(figure(everything), None, None)
     draw = random.Random(0)
-    ratios = sorted(_ratio(draw.choices(totals, k=len(totals))) for _ in range(RESAMPLES))
-    low, high = ratios[int(0.025 * RESAMPLES)], ratios[int(0.975 * RESAMPLES) - 1]
-    return Interval(_ratio(totals), low, high)
+    found = sorted(
+        figure([value for unit in draw.choices(drawn, k=len(drawn)) for value in unit])
+        for _ in range(RESAMPLES)
+    )
+    low, high = found[int(0.025 * RESAMPLES)], found[int(0.975 * RESAMPLES) - 1]
+    return Interval(figure(everything), low, high)
 
 
-def _ratio(totals: Sequence[tuple[float, float]]) -> float:
-    return sum(b for b, _ in totals) / sum(s for _, s in totals)
+def _paired(one: Sequence[Sequence[T]], other: Sequence[Sequence[T]]) -> list[list[tuple[T, T]]]:
+    return [list(zip(a, b, strict=True)) for a, b in zip(one, other, strict=True)]
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    return sum(b for b, _ in pairs) / sum(s for _, s in pairs)
+
+
+def _pace_ratio(pairs: Sequence[tuple[Pace, Pace]]) -> float:
+    paces = [
+        sum(pair[side][0] for pair in pairs) / sum(pair[side][1] for pair in pairs)
+        for side in (0, 1)
+    ]
+    return paces[0] / paces[1]

@@ -11,7 +11,9 @@ from ..lengths.fixed import DEFAULT_LENGTH, check_length
 from ..recipe import GATE
 from . import beam
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
-from .methods import Loop, Method, Models, names_a_model, tree_of, with_length
+from .loop import Loop
+from .methods import Method, Models
+from .names import lacks_policy, names_a_model, tree_of, with_length, with_policy
 
 BASELINES = ("hf", "hf-compiled", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
 ALIASES = {"plain": "none", "draft": "model"}
@@ -27,11 +29,18 @@ def method_names() -> list[str]:
     return [*BASELINES, *reversed(beam.NAMES), *drafters]
 
 
-def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
+def check_methods(
+    names: Sequence[str], temperature: float = 0.0, *, planned: bool = False
+) -> list[str]:
     """Return the names to run: each once, none unknown, what they are compared with added.
 
     That is ``hf``, whose speed the others are measured against, for sampled text ``plain``, and for
     ``beam`` transformers' own beam search.
+
+    Args:
+        names: of methods.
+        temperature: 0 is greedy.
+        planned: allow cache policies, which are not there yet.
 
     Raises:
         UnknownName: no such method.
@@ -41,11 +50,19 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
     if not asked:
         raise InvalidArgument(f"no methods: give one or more of {', '.join(method_names())}")
     for name in asked:
-        method, length = with_length(name)
+        plain, _ = with_policy(name)
+        if not planned and (policy := lacks_policy(name)):
+            raise InvalidArgument(
+                f"method {name!r}: that cache policy is not there yet: leave 'with {policy}' out"
+            )
+        method, length = with_length(plain)
         tree = tree_of(method)
-        if is_call(method):
+        beams = beam.is_beam(method)
+        if beams:
+            beam.beams_of(method)
+        elif is_call(method):
             called = method.partition("(")[0].strip()
-            if called in {*BASELINES, *ALIASES, *beam.NAMES, RECIPE}:
+            if called in {*BASELINES, *ALIASES, RECIPE}:
                 raise InvalidArgument(
                     f"method {name!r}: {called} takes no settings: leave them out"
                 )
@@ -58,13 +75,13 @@ def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
         elif not (tree or method in {*method_names(), RECIPE} or _with_model(method)):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
-        alone = {"hf", "hf-compiled", "hf-assisted-tuned", "plain", RECIPE, *beam.NAMES}
-        if length is not None and (tree or method in alone or not length):
+        alone = {"hf", "hf-compiled", "hf-assisted-tuned", "plain", RECIPE}
+        if length is not None and (tree or beams or method in alone or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
-        if temperature and method in beam.NAMES:
+        if temperature and beams:
             raise InvalidArgument(f"method {name!r} with temperature {temperature}: give 0")
     needed = ["hf", "plain"] if temperature else ["hf"]
-    needed += [beam.THEIRS] if beam.OURS in asked else []
+    needed += [beam.counterpart(name) for name in asked if beam.is_ours(name)]
     return [*(name for name in needed if name not in asked), *asked]
 
 
@@ -96,8 +113,8 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     length = _number(own or draft_length)
     if method == RECIPE:
         return _recipe(name, models)
-    if method in beam.NAMES:
-        return (beam.Beam if method == beam.OURS else beam.HuggingFaceBeam)(name, models)
+    if beam.is_beam(method):
+        return (beam.Beam if beam.is_ours(method) else beam.HuggingFaceBeam)(name, models)
     if method not in BASELINES:
         return Loop(name, models, length)
     if method == "hf":

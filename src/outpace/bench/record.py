@@ -1,38 +1,32 @@
 """A finished measurement as plain values: all that reports, replays and readers need."""
 
 import dataclasses
-import statistics
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from .methods import Method, Sample
-from .metrics import LOOPING, Interval, mean_and_deviation, repeated_8gram_share, speedup
-from .runner import BASELINE, Bench, Key, Measured
-from .workloads import prompts_hash
+from .figures import diversity, figures
+from .measured import BASELINE, Key, Measured, text_hash
+from .metrics import LOOPING, Interval, repeated_8gram_share
+from .sample import Sample
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+STEADY = 1.15
+"""A baseline that takes more times as long, or as short, at the end is worth a warning."""
 FEW = 5
 """Fewer prompts than this make a bootstrap interval too narrow."""
 Record = dict[str, Any]
 
 
-def make_record(
-    bench: Bench, done: Measured, config: dict[str, Any], where: dict[str, Any], *, cut: int = 0
-) -> Record:
+def make_record(done: Measured, config: dict[str, Any], where: dict[str, Any]) -> Record:
     """Return the record of a run.
 
     Args:
-        bench: what was run.
         done: what came of it.
         config: the settings it was asked for with, to run it again.
         where: the environment.
-        cut: how many prompts were too long for the models.
     """
-    shares = _shares(bench, done)
-    groups = _groups(bench, done, shares)
-    results = [_result(bench, done, method, groups) for method in bench.methods]
-    keys = done.keys
+    shares = _shares(done)
+    groups = _groups(done, shares)
     record: Record = {
         "schema_version": SCHEMA_VERSION,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -41,97 +35,56 @@ def make_record(
         "interrupted": done.interrupted,
         "failed": done.failed,
         "prompts": {
-            "sha256": prompts_hash(bench.prompts),
-            "count": len({prompt for prompt, _ in keys}),
-            "cut": cut,
+            "sha256": done.asked.sha256,
+            "count": len({prompt for prompt, _ in done.keys}),
+            "cut": done.asked.cut,
             "texts": [
-                {
-                    "workload": prompt.workload,
-                    "name": prompt.name,
-                    "repeated_8gram_share": shares.get(number),
-                }
-                for number, prompt in enumerate(bench.prompts)
+                {"workload": workload, "name": name, "repeated_8gram_share": shares.get(number)}
+                for number, (workload, name) in enumerate(done.asked.texts)
             ],
         },
-        "results": results,
+        "drift": [{"first": first, "last": last} for first, last in done.drift],
+        "unpaired": done.unpaired,
+        "unusable": [{"method": name, "why": why} for name, why in done.unusable.items()],
+        "results": [_result(done, name, groups) for name in done.usable] if done.keys else [],
     }
-    record["warnings"] = _warnings(bench, done, record)
+    record["warnings"] = _warnings(done, record)
     return record
 
 
-def _result(
-    bench: Bench, done: Measured, method: Method, groups: dict[str, set[int]]
-) -> dict[str, Any]:
-    samples = done.samples[method.name]
-    keys = done.keys
-    memory = done.memory.get(method.name)
-    differences = done.differences.get(method.name)
-    reference = bench.reference_of(method)
-    if method.name == reference and not differences:
+def _result(done: Measured, name: str, groups: dict[str, set[int]]) -> dict[str, Any]:
+    samples, keys, facts = done.samples[name], done.keys, done.methods[name]
+    differences = done.differences.get(name)
+    if name == facts.reference and not differences:
         differences = None  # it is what the others are compared with
     return {
-        "method": method.name,
-        "exact": method.exact,
-        "settings": method.settings,
-        **_figures(done, method.name, keys),
-        "peak_memory_bytes": memory[0] if memory else None,
-        "memory_growth_bytes": memory[1] if memory else None,
+        "method": name,
+        "exact": facts.exact,
+        "settings": facts.settings,
+        "axes": facts.axes,
+        **figures(done, name, keys),
+        **diversity(done, name, keys),
+        "cold_seconds": facts.cold,
+        "weight_bytes": facts.weights,
+        "peak_memory_bytes": facts.memory[0] if facts.memory else None,
+        "memory_growth_bytes": facts.memory[1] if facts.memory else None,
         "kv_bytes": max(samples[key].kv_bytes for key in keys),
+        "drafter_kv_bytes": max(samples[key].drafter_kv_bytes for key in keys),
         "store_bytes": max(samples[key].store_bytes for key in keys),
         "identical": None if differences is None else not differences,
-        "compared_with": None if differences is None else reference,
+        "compared_with": None if differences is None else facts.reference,
         "differing_prompts": (
             None if differences is None else len({one.prompt for one in differences})
         ),
         "first_difference": dataclasses.asdict(differences[0]) if differences else None,
         "differences": [dataclasses.asdict(one) for one in differences or ()],
-        "repeated_8gram_share": statistics.fmean(
-            repeated_8gram_share(samples[key].tokens) for key in keys
-        ),
         "breakdown": [
-            {"group": name, "prompts": len(members), **_figures(done, method.name, chosen)}
-            for name, members in groups.items()
+            {"group": group, "prompts": len(members), **figures(done, name, chosen)}
+            for group, members in groups.items()
             if (chosen := [key for key in keys if key[0] in members])
         ],
         "runs": [_run(key, samples[key]) for key in keys],
     }
-
-
-def _figures(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, Any]:
-    """Return the figures of a method over some of the texts."""
-    samples = [done.samples[name][key] for key in keys]
-    speeds = [sample.tokens_per_second for sample in samples]
-    mean, deviation = mean_and_deviation(speeds)
-    drafted = sum(sample.drafted for sample in samples)
-    forwards = sum(sample.forwards for sample in samples)
-    later = [sample.tpot for sample in samples if sample.tpot is not None]
-    ratio = speedup(_by_prompt(done, BASELINE, keys), _by_prompt(done, name, keys))
-    return {
-        "tokens_per_second": {"mean": mean, "std": deviation, "samples": speeds},
-        "speedup_vs_hf": dataclasses.asdict(ratio),
-        "ttft_ms": 1000 * statistics.fmean(sample.ttft for sample in samples),
-        "tpot_ms": 1000 * statistics.fmean(later) if later else None,
-        "acceptance_rate": sum(s.accepted for s in samples) / drafted if drafted else None,
-        "mean_acceptance_length": (
-            sum(sample.emitted for sample in samples) / forwards if forwards else None
-        ),
-        "draft_share": _draft_share(samples),
-    }
-
-
-def _draft_share(samples: Sequence[Sample]) -> float | None:
-    """Return the share of the rounds' time that went into drafting; None where nothing was."""
-    drafting = sum(sample.drafting or 0.0 for sample in samples)
-    verifying = sum(sample.verifying or 0.0 for sample in samples)
-    drafted = any(sample.drafted for sample in samples)
-    return drafting / (drafting + verifying) if drafted and drafting else None
-
-
-def _by_prompt(done: Measured, name: str, keys: Sequence[Key]) -> list[list[float]]:
-    seconds: dict[int, list[float]] = {}
-    for key in keys:
-        seconds.setdefault(key[0], []).append(done.samples[name][key].seconds)
-    return list(seconds.values())
 
 
 def _run(key: Key, sample: Sample) -> dict[str, Any]:
@@ -139,6 +92,7 @@ def _run(key: Key, sample: Sample) -> dict[str, Any]:
         "prompt": key[0],
         "repeat": key[1],
         "new_tokens": len(sample.tokens),
+        "text": text_hash(sample.tokens),
         "seconds": sample.seconds,
         "ttft_ms": 1000 * sample.ttft,
         "tpot_ms": None if sample.tpot is None else 1000 * sample.tpot,
@@ -154,17 +108,17 @@ def _run(key: Key, sample: Sample) -> dict[str, Any]:
     }
 
 
-def _shares(bench: Bench, done: Measured) -> dict[int, float]:
+def _shares(done: Measured) -> dict[int, float]:
     """Return how much the reference text of each prompt repeats itself."""
-    texts = done.samples[bench.reference]
+    texts = done.samples[done.reference]
     return {key[0]: repeated_8gram_share(texts[key].tokens) for key in done.keys}
 
 
-def _groups(bench: Bench, done: Measured, shares: dict[int, float]) -> dict[str, set[int]]:
+def _groups(done: Measured, shares: dict[int, float]) -> dict[str, set[int]]:
     """Return the parts that are also reported apart: workloads, and texts that go in circles."""
     groups: dict[str, set[int]] = {}
     for number, _ in done.keys:
-        groups.setdefault(bench.prompts[number].workload, set()).add(number)
+        groups.setdefault(done.asked.texts[number][0], set()).add(number)
     if len(groups) == 1:
         groups = {}
     looping = {number for number, share in shares.items() if share > LOOPING}
@@ -174,10 +128,10 @@ def _groups(bench: Bench, done: Measured, shares: dict[int, float]) -> dict[str,
     return groups
 
 
-def _warnings(bench: Bench, done: Measured, record: Record) -> list[dict[str, str]]:
+def _warnings(done: Measured, record: Record) -> list[dict[str, str]]:
     """Return what limits the figures, each with its kind and a sentence."""
     found: list[tuple[str, str]] = []
-    planned = bench.repeats * len(bench.prompts)
+    planned = done.repeats * len(done.asked.texts)
     if len(done.keys) < planned:
         found.append(
             ("incomplete", f"{len(done.keys)} of {planned} texts a method are done: {_why(done)}")
@@ -194,6 +148,8 @@ def _warnings(bench: Bench, done: Measured, record: Record) -> list[dict[str, st
                 "used",
             )
         )
+    found += [("unusable", f"{name}: no figures: {why}") for name, why in done.unusable.items()]
+    found += _drifted(done)
     shares = [text["repeated_8gram_share"] for text in record["prompts"]["texts"]]
     looping = sum(share is not None and share > LOOPING for share in shares)
     if looping:
@@ -215,6 +171,23 @@ def _warnings(bench: Bench, done: Measured, record: Record) -> list[dict[str, st
     for result in record["results"]:
         found += _doubts(result)
     return [{"kind": kind, "text": text} for kind, text in found]
+
+
+def _drifted(done: Measured) -> list[tuple[str, str]]:
+    """Return the warnings about a machine that was not the same from beginning to end."""
+    found = []
+    for first, last in done.drift:
+        if not 1 / STEADY <= last / first <= STEADY:
+            found.append(
+                (
+                    "drift",
+                    f"the baseline took {last / first:.2f} × as long at the end as at the "
+                    "beginning: compare ratios, not tokens/s",
+                )
+            )
+    if done.unpaired:
+        found.append(("unpaired", f"{done.unpaired} texts stand next to a baseline of another run"))
+    return found
 
 
 def _why(done: Measured) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .beam import OURS, THEIRS
+from .measured import BASELINE
 from .record import FEW, Record
-from .runner import BASELINE
 
 SPEED = (
     "method",
@@ -199,7 +199,7 @@ def _sameness(result: dict[str, Any], record: Record) -> str:
     if result["identical"] is None:
         sampled = record["config"]["temperature"]
         return "Its sampled text follows the same law." if sampled else "Its text was not compared."
-    other = "" if result["compared_with"] in {BASELINE, "plain"} else f" as {THEIRS}"
+    other = "" if (one := result["compared_with"]) in {BASELINE, "plain"} else f" as {one}"
     if result["identical"]:
         return f"It writes the same text{other}, token for token."
     if all(one["kind"] == "numerical" for one in result["differences"]):

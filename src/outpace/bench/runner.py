@@ -1,62 +1,24 @@
 """Runs every method on every prompt, in turn, in one process, and keeps all that is done."""
 
+from __future__ import annotations
+
+import gc
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from functools import partial
 
-from torch import Tensor
+import torch
 
-from ..errors import PromptError, UnsupportedModel
+from ..errors import UnsupportedModel
 from . import memory
+from .afterwards import Afterwards
 from .baselines import TunedAssisted, tuning_steps
-from .differences import Difference, Judge, first_difference
-from .methods import Method, Models, Sample, Writing
+from .keeping import Keeping, Notify, silent
+from .measured import BASELINE, Asked, Facts, Key, Measured, weights_of
+from .methods import Method, Models
+from .sample import Sample, Writing
 from .workloads import BenchPrompt
-
-BASELINE = "hf"
-Key = tuple[int, int]
-"""(prompt, repeat)"""
-Rows = tuple[list[int], list[Tensor]]
-"""Tokens of a text and the logits each was chosen from."""
-
-
-class Notify(Protocol):
-    """Told what is being done, once for every text."""
-
-    def __call__(self, what: str, *, more: int = 0) -> None:
-        """Take a note; ``more`` texts than planned will be written."""
-
-
-def silent(what: str, *, more: int = 0) -> None:
-    """Note nothing."""
-
-
-@dataclass(slots=True)
-class Measured:
-    """What a run has so far.
-
-    Attributes:
-        samples: of each method, by prompt and repeat.
-        memory: of each method, (peak, growth) in bytes; None where the system does not tell.
-        differences: of each method that is compared, for each prompt whose text differs.
-        interrupted: whether it was stopped before its end.
-        failed: the error that ended it early.
-        judged: whether all differences were looked into.
-    """
-
-    samples: dict[str, dict[Key, Sample]] = field(default_factory=dict)
-    memory: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    differences: dict[str, list[Difference]] = field(default_factory=dict)
-    interrupted: bool = False
-    failed: str | None = None
-    judged: bool = False
-
-    @property
-    def keys(self) -> list[Key]:
-        """What every method has done, prompt by prompt."""
-        each = [set(samples) for samples in self.samples.values()]
-        return sorted(set.intersection(*each)) if each else []
 
 
 @dataclass(slots=True)
@@ -70,6 +32,7 @@ class Bench:
         writing: how.
         repeats: how often every prompt is continued by every method.
         warmup: prompts every method continues before anything counts.
+        cut: how many prompts were too long for the models.
     """
 
     models: Models
@@ -78,6 +41,7 @@ class Bench:
     writing: Writing
     repeats: int = 1
     warmup: int = 1
+    cut: int = 0
 
     @property
     def reference(self) -> str:
@@ -88,200 +52,188 @@ class Bench:
         """Return the name of the method whose text this one's is compared with."""
         return method.compared_with or self.reference
 
+    def compares(self, method: Method) -> bool:
+        """Return whether a method's text should be that of its reference, or says it is not."""
+        return not self.writing.temperature or method.same_text or not method.exact
+
     @property
     def steps(self) -> int:
         """How many texts will be written."""
         tuned = sum(isinstance(method, TunedAssisted) for method in self.methods)
         each = self.warmup + 1 + self.repeats * len(self.prompts)
-        return len(self.methods) * each + tuned * tuning_steps(len(self.prompts))
+        return len(self.methods) * each + tuned * tuning_steps(len(self.prompts)) + 2
 
-    def run(self, notify: Notify = silent) -> Measured:
+    def begun(self) -> Measured:
+        """Return what is measured before anything is."""
+        return Measured(
+            reference=self.reference,
+            asked=Asked.of(self.prompts, self.cut),
+            repeats=self.repeats,
+            samples={method.name: {} for method in self.methods},
+        )
+
+    def run(
+        self,
+        notify: Notify = silent,
+        done: Measured | None = None,
+        keeping: Keeping | None = None,
+    ) -> Measured:
         """Measure. Ctrl-C or an error ends it early; what every method has done is kept.
+
+        Args:
+            notify: told of every text.
+            done: what an earlier run has, to go on with.
+            keeping: told of everything, at once.
 
         Raises:
             KeyboardInterrupt: nothing is done yet that could be kept; likewise any error.
         """
-        done = Measured(samples={method.name: {} for method in self.methods})
-        for part in (self._prepare, self._measure, self._compare):
+        turn = _Run(self, notify, self.begun() if done is None else done, keeping or Keeping())
+        after = Afterwards(self, notify, turn.done, turn.keeping, turn.methods)
+        for part in (turn.prepare, turn.measure, after.compare, after.weigh):
             try:
-                part(done, notify)
+                part()
             except KeyboardInterrupt:
-                if not done.keys:
+                if not turn.done.keys:
                     raise
-                done.interrupted = True
+                turn.done.interrupted = True
             except Exception as error:
-                if not done.keys:
+                if not turn.done.keys:
                     raise
-                done.failed = f"{type(error).__name__}: {error}"
-        return done
+                turn.done.failed = turn.done.failed or f"{type(error).__name__}: {error}"
+        return turn.done
 
-    def _prepare(self, done: Measured, notify: Notify) -> None:
-        longest = max(self.prompts, key=lambda prompt: len(prompt.text))
-        device = self.models.target.device
-        for method in self.methods:
-            for step in method.prepare(list(self.prompts), self.writing):
-                notify(f"preparing: {method.name}: {step}", more=1)
-            for number in range(self.warmup):
-                with method.ready():
-                    method.write(self.prompts[number % len(self.prompts)], self.writing)
-                notify(f"warm-up: {method.name}")
-            for step in method.tune(list(self.prompts), self.writing):
-                notify(f"tuning: {method.name}: {step}")
+
+class _Run:
+    """One run of a measurement."""
+
+    def __init__(self, bench: Bench, notify: Notify, done: Measured, keeping: Keeping) -> None:
+        self.bench, self.notify, self.done, self.keeping = bench, notify, done, keeping
+        self.methods = [one for one in bench.methods if one.name not in done.unusable]
+        keys = [(p, r) for r in range(bench.repeats) for p in range(len(bench.prompts))]
+        self.left = {
+            one.name: [key for key in keys if key not in done.samples.get(one.name, {})]
+            for one in self.methods
+        }
+
+    @property
+    def writing(self) -> Writing:
+        return self.bench.writing
+
+    def prepare(self) -> None:
+        """Get the methods ready that have something left to write; the baseline is always one."""
+        if not any(self.left.values()):
+            return
+        for method in list(self.methods):
+            self.done.samples.setdefault(method.name, {})
+            if self.left[method.name] or method.name == BASELINE:
+                self._survived(method, partial(self._prepare, method))
+
+    def _prepare(self, method: Method) -> None:
+        bench, name = self.bench, method.name
+        prompts = list(bench.prompts)
+        known = self.done.methods.get(name)
+        for step in method.prepare(prompts, self.writing):
+            self.notify(f"preparing: {name}: {step}", more=1)
+        cold = None
+        for number in range(bench.warmup):
             with method.ready():
-                write = _call(method, longest, self.writing)
-                done.memory[method.name] = memory.measure(write, device)
-            notify(f"memory: {method.name}")
+                warm = method.write(prompts[number % len(prompts)], self.writing)
+            cold = warm.seconds if cold is None else cold
+            self.notify(f"warm-up: {name}")
+        if known is not None:
+            method.use(known.settings)
+            return
+        for step in method.tune(prompts, self.writing):
+            self.notify(f"tuning: {name}: {step}")
+        longest = max(prompts, key=lambda prompt: len(prompt.text))
+        with method.ready():
+            write = partial(method.write, longest, self.writing)
+            peak = memory.measure(write, bench.models.target.device)
+        self.notify(f"memory: {name}")
+        facts = Facts(
+            name,
+            exact=method.exact,
+            reference=bench.reference_of(method) if bench.compares(method) else None,
+            settings=method.settings,
+            weights=dict(weights_of(method.models_used)),
+            memory=peak,
+            cold=cold,
+        )
+        self.done.methods[name] = facts
+        self.keeping.method(facts)
 
-    def _measure(self, done: Measured, notify: Notify) -> None:
-        shuffle = random.Random(self.writing.seed)
-        for repeat in range(self.repeats):
-            for number, prompt in enumerate(self.prompts):
-                row: dict[str, Sample] = {}
-                for method in shuffle.sample(list(self.methods), len(self.methods)):
-                    with method.ready():
-                        row[method.name] = self._checked(method, prompt)
-                    notify(f"{prompt.workload} {number + 1}: {method.name}")
-                for name, sample in row.items():
-                    done.samples[name][number, repeat] = sample
+    def _survived(self, method: Method, call: Callable[[], None]) -> bool:
+        """Do something; where memory runs out that is what there is to say of the method."""
+        try:
+            call()
+        except (MemoryError, RuntimeError) as error:
+            if not memory.ran_out(error) or method.name in {BASELINE, self.bench.reference}:
+                raise
+            why = f"out of memory ({str(error).strip().splitlines()[0]})"
+            self.methods.remove(method)
+            self.done.unusable[method.name] = why
+            self.keeping.unusable(method.name, why)
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            return False
+        return True
+
+    def measure(self) -> None:
+        """Write all texts that are left, prompt by prompt, the methods in another order each."""
+        if not any(self.left.values()):
+            return
+        bench = self.bench
+        shuffle = random.Random(f"{self.writing.seed}-{self.keeping.run}")
+        baseline = next(one for one in self.methods if one.name == BASELINE)
+        first = self._drift(baseline)
+        for repeat in range(bench.repeats):
+            for number in range(len(bench.prompts)):
+                self._block((number, repeat), baseline, shuffle)
+        last = self._drift(baseline)
+        self.done.drift.append((first, last))
+        self.keeping.drift(first, last)
+
+    def _drift(self, baseline: Method) -> float:
+        with baseline.ready():
+            seconds = baseline.write(self.bench.prompts[0], self.writing).seconds
+        self.notify(f"drift: {baseline.name}")
+        return seconds
+
+    def _block(self, key: Key, baseline: Method, shuffle: random.Random) -> None:
+        """Write one prompt by every method that has not; next to each other, or no ratio holds."""
+        todo = [one for one in self.methods if key in self.left[one.name]]
+        if not todo:
+            return
+        anchored = baseline not in todo
+        if anchored:
+            todo.append(baseline)
+        for method in shuffle.sample(todo, len(todo)):
+            anchor = anchored and method is baseline
+            self._survived(method, partial(self._write, method, key, anchor=anchor))
+
+    def _write(self, method: Method, key: Key, *, anchor: bool) -> None:
+        prompt = self.bench.prompts[key[0]]
+        with method.ready():
+            sample = self._checked(method, prompt)
+        sample.run = self.keeping.run
+        if anchor:
+            self.done.anchors[key, sample.run] = sample
+        else:
+            self.done.samples[method.name][key] = sample
+        self.keeping.sample(method.name, key, sample, anchor=anchor)
+        if key == (0, 0) and method.rounds:
+            self.keeping.rounds(method.name, key[0], method.rounds, method.began)
+        self.notify(f"{prompt.workload} {key[0] + 1}: {method.name}")
 
     def _checked(self, method: Method, prompt: BenchPrompt) -> Sample:
         """Write a text; its time says something only if it is as long as the others."""
         sample = method.write(prompt, self.writing)
-        if len(sample.tokens) != self.writing.max_new_tokens:
+        wanted = self.writing.max_new_tokens * (1 + len(prompt.turns))
+        if self.writing.ignore_eos and len(sample.tokens) != wanted:
             raise UnsupportedModel(
                 f"{method.name} wrote {len(sample.tokens)} tokens after {prompt.name}, not "
-                f"{self.writing.max_new_tokens}: leave it out of --methods"
+                f"{wanted}: leave it out of --methods"
             )
         return sample
-
-    def _compare(self, done: Measured, notify: Notify) -> None:
-        """Find where texts differ, and why."""
-        compared = [method for method in self.methods if self._is_compared(method)]
-        for method in compared:
-            done.differences[method.name] = self._differences(method, done)
-        found = [(m, n) for m in compared for n in range(len(done.differences[m.name]))]
-        judge = Judge(self.models.target, self.writing.temperature)
-        references: dict[int, Rows] = {}
-        for count, (method, place) in enumerate(found):
-            difference = done.differences[method.name][place]
-            notify(
-                f"comparing: {method.name}, prompt {difference.prompt + 1}",
-                more=0 if count else len(found),
-            )
-            judged = self._judged(judge, method, difference, done, references)
-            done.differences[method.name][place] = judged
-        done.judged = True
-
-    def _is_compared(self, method: Method) -> bool:
-        if self.writing.temperature:
-            return method.same_text or not method.exact
-        return True
-
-    def _differences(self, method: Method, done: Measured) -> list[Difference]:
-        """Return the first difference of every text, those alike in all repeats once."""
-        found = {}
-        for prompt, repeat in done.keys:
-            expected = done.samples[self.reference_of(method)][prompt, 0].tokens
-            got = done.samples[method.name][prompt, repeat].tokens
-            difference = first_difference(prompt, expected, got)
-            if difference is not None:
-                kind = difference.kind if method.exact else "approximate"
-                found[difference] = replace(difference, kind=kind)
-        return list(found.values())
-
-    def _judged(
-        self,
-        judge: Judge,
-        method: Method,
-        difference: Difference,
-        done: Measured,
-        references: dict[int, Rows],
-    ) -> Difference:
-        if difference.kind == "approximate":
-            return difference
-        prompt = self.prompts[difference.prompt]
-        reference = next(m for m in self.methods if m.name == self.reference_of(method))
-        explained = method.explain(difference, reference, prompt, self.writing, judge)
-        if explained is not None:
-            return explained
-        if difference.prompt not in references:
-            with reference.ready():
-                references[difference.prompt] = reference.rows(prompt, self.writing)
-        with method.ready():
-            own = method.rows(prompt, self.writing)
-        at = difference.index
-        expected = done.samples[reference.name][difference.prompt, 0].tokens[: at + 1]
-        texts = (expected, [*expected[:at], difference.got])
-        rows = [
-            logits[at] if tokens[: at + 1] == text and at < len(logits) else None
-            for (tokens, logits), text in zip(
-                (references[difference.prompt], own), texts, strict=True
-            )
-        ]
-        tokenizer: Any = self.models.target.tokenizer
-        prefix = [*tokenizer(prompt.text)["input_ids"], *expected[:at]]
-        return judge.judge(difference, prefix, self.writing.seed_for(prompt), rows)
-
-
-def fit_prompts(
-    prompts: Sequence[BenchPrompt], models: Models, max_new_tokens: int
-) -> tuple[list[BenchPrompt], int]:
-    """Cut passages to their number of tokens, and what is too long for the models from the left.
-
-    Returns:
-        The prompts, and how many were too long.
-
-    Raises:
-        PromptError: the new tokens alone do not fit, or the target has no tokenizer.
-    """
-    tokenizer = models.target.tokenizer
-    if tokenizer is None:
-        raise PromptError(
-            f"{models.target.name} has no tokenizer that can be read, so it cannot take a text: "
-            "put the model's tokenizer files (tokenizer.json) into its folder"
-        )
-    prompts = [_first_tokens(tokenizer, prompt) for prompt in prompts]
-    limits = [m.context_length for m in (models.target, models.drafter) if m and m.context_length]
-    if not limits:
-        return prompts, 0
-    room = min(limits) - max_new_tokens
-    if room < 1:
-        raise PromptError(
-            f"{max_new_tokens} new tokens leave no room for a prompt in a context of "
-            f"{min(limits)}: give fewer --max-new-tokens"
-        )
-    fitted, cut = [], 0
-    for prompt in prompts:
-        text = _last_tokens(tokenizer, prompt.text, room)
-        if not text:
-            raise PromptError(
-                f"{max_new_tokens} new tokens leave no room for the prompt {prompt.name} in a "
-                f"context of {min(limits)}: give fewer --max-new-tokens"
-            )
-        cut += text is not prompt.text
-        fitted.append(BenchPrompt(prompt.workload, prompt.name, text))
-    return fitted, cut
-
-
-def _last_tokens(tokenizer: Any, text: str, room: int) -> str:
-    """Return the end of a text that has at most ``room`` tokens, special ones included."""
-    ids = tokenizer(text)["input_ids"]
-    keep = room
-    while len(ids) > room and keep > 0:
-        text = tokenizer.decode(ids[-keep:], skip_special_tokens=True)
-        if len(tokenizer(text)["input_ids"]) <= room:
-            return text
-        keep -= 1 + keep // 16  # a text that is cut can have more tokens than it had
-    return text if keep > 0 else ""
-
-
-def _first_tokens(tokenizer: Any, prompt: BenchPrompt) -> BenchPrompt:
-    if prompt.tokens is None:
-        return prompt
-    ids = tokenizer(prompt.text, add_special_tokens=False)["input_ids"][: prompt.tokens]
-    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    return BenchPrompt(prompt.workload, prompt.name, text.rstrip("\N{REPLACEMENT CHARACTER}"))
-
-
-def _call(method: Method, prompt: BenchPrompt, writing: Writing) -> Callable[[], object]:
-    return lambda: method.write(prompt, writing)

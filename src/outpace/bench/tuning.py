@@ -21,10 +21,10 @@ from ..models.threads import best_threads
 from ..output import Stats
 from ..types import Round, TokenTree
 from .candidates import PLAIN, Candidate, Source, candidates
-from .methods import Sample, Writing
+from .keeping import Notify, silent
 from .metrics import Interval, speedup
 from .prediction import Prices, Staircase
-from .runner import Notify, silent
+from .sample import Sample, Writing
 from .trace import Traced, traced
 from .workloads import BenchPrompt
 

@@ -34,6 +34,8 @@ class BenchPrompt:
     name: str
     text: str
     tokens: int | None = None
+    turns: tuple[str, ...] = ()
+    seed: int = 0
 
 
 def load_prompts(

@@ -22,7 +22,7 @@ from .warm import RUNTIME, run_as
 
 if TYPE_CHECKING:
     from ..bench import Bench, BenchPrompt, Models, Record
-    from ..bench.runner import Notify
+    from ..bench.keeping import Notify
     from ..recipe import Recipe
     from .screen import Screen
 
@@ -139,14 +139,14 @@ def bench(
         "seed": seed,
     }
     with loading(f"loading {target}"):
-        made, cut, where = _prepare(config, recipe, chosen=bool(methods))
+        made, where = _prepare(config, recipe, chosen=bool(methods))
     screen = Screen(sys.stdout, color=color)
     with progress(made.steps) as notify:
         done = made.run(notify)
     from ..bench import make_record
     from ..bench.report import is_wrong, markdown
 
-    record = make_record(made, done, {**config, "command": _command(config)}, where, cut=cut)
+    record = make_record(done, {**config, "command": _command(config)}, where)
     lost = []
     if json_file is not None:
         lost += write_file(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
@@ -206,7 +206,7 @@ def _recipe(context: typer.Context, file: str, drafter: str | None) -> tuple["Re
 
 def _prepare(
     config: dict[str, Any], recipe: "Recipe | None", *, chosen: bool
-) -> tuple["Bench", int, dict[str, Any]]:
+) -> tuple["Bench", dict[str, Any]]:
     """Check everything, then load: loading may take minutes."""
     from ..bench import (
         Bench,
@@ -262,8 +262,9 @@ def _prepare(
         Writing(config["max_new_tokens"], config["temperature"], config["seed"]),
         config["repeats"],
         config["warmup"],
+        cut,
     )
-    return made, cut, environment()
+    return made, environment()
 
 
 def _load(config: dict[str, Any], recipe: "Recipe | None", drafts: bool) -> "Models":

@@ -103,7 +103,7 @@ def _measure(screen: "Screen", models: "Models", prompts: list["BenchPrompt"], t
     with progress(bench.steps) as notify:
         done = bench.run(notify)
     config = {"dtype": str(models.target.dtype).removeprefix("torch."), "temperature": 0.0}
-    record = make_record(bench, done, config, environment())
+    record = make_record(done, config, environment())
     show(screen, record, brief=True)
     if done.interrupted:
         return INTERRUPTED

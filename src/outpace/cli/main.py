@@ -18,6 +18,7 @@ from .demo import demo
 from .doctor import doctor
 from .generate import generate
 from .interrupt import INTERRUPTED, interruptible
+from .study import report, study
 from .text import visible
 from .tune import tune
 from .warm import warm
@@ -32,6 +33,10 @@ app = typer.Typer(
 )
 app.command(short_help="Continue a prompt.")(interruptible(generate))
 app.command(short_help="Measure methods side by side.")(interruptible(bench))
+app.command(short_help="Run a study: many settings, tables, pictures, a page.")(
+    interruptible(study)
+)
+app.command(short_help="Draw the results of a study again.")(interruptible(report))
 app.command(short_help="Find out what to decode with here.")(interruptible(tune))
 app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
 app.command(short_help="Compile models ahead.")(interruptible(warm))

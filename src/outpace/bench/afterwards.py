@@ -1,0 +1,142 @@
+"""What is looked into once texts are written: where they differ and why, how probable they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .differences import Difference, Judge, first_difference
+from .keeping import Keeping, Notify
+from .measured import Measured, context_of, text_hash
+from .methods import Method
+from .quality import surprise
+from .sample import Sample
+from .workloads import BenchPrompt
+
+if TYPE_CHECKING:
+    from .runner import Bench
+
+Rows = tuple[list[int], list[Tensor]]
+"""Tokens of a text and the logits each was chosen from."""
+
+
+@dataclass(slots=True)
+class Afterwards:
+    """Looks into what a measurement wrote.
+
+    Attributes:
+        bench: what was measured.
+        notify: told of every difference.
+        done: what there is; what is found is added.
+        keeping: told of what is found.
+        methods: those that have figures.
+    """
+
+    bench: Bench
+    notify: Notify
+    done: Measured
+    keeping: Keeping
+    methods: Sequence[Method]
+
+    def compare(self) -> None:
+        """Find where texts differ, and why."""
+        done = self.done
+        compared = [
+            method
+            for method in self.methods
+            if self.bench.compares(method) and method.name not in done.differences
+        ]
+        found = {method.name: self._differences(method) for method in compared}
+        judge = Judge(self.bench.models.target, self.bench.writing.temperature)
+        references: dict[int, Rows] = {}
+        count = sum(map(len, found.values()))
+        for method in compared:
+            done.differences[method.name] = found[method.name]
+            for place, difference in enumerate(found[method.name]):
+                self.notify(f"comparing: {method.name}, prompt {difference.prompt + 1}", more=count)
+                count = 0
+                judged = self._judged(judge, method, difference, references)
+                done.differences[method.name][place] = judged
+            if self._is_whole(method):
+                self.keeping.differences(method.name, done.differences[method.name])
+        done.judged = True
+
+    def _is_whole(self, method: Method) -> bool:
+        texts = len(self.bench.prompts) * self.bench.repeats
+        return len(self.done.samples[method.name]) == texts
+
+    def _differences(self, method: Method) -> list[Difference]:
+        """Return the first difference of every text, those alike in all repeats once."""
+        found = {}
+        references = self.done.samples[self.bench.reference_of(method)]
+        for key in self.done.keys:
+            reference = references.get((key[0], 0))
+            if reference is None:
+                continue
+            got = self.done.samples[method.name][key].tokens
+            difference = first_difference(key[0], reference.tokens, got)
+            if difference is not None:
+                kind = difference.kind if method.exact else "approximate"
+                found[difference] = replace(difference, kind=kind)
+        return list(found.values())
+
+    def _judged(
+        self, judge: Judge, method: Method, difference: Difference, references: dict[int, Rows]
+    ) -> Difference:
+        if difference.kind == "approximate":
+            return difference
+        bench = self.bench
+        prompt = bench.prompts[difference.prompt]
+        reference = next(m for m in bench.methods if m.name == bench.reference_of(method))
+        explained = method.explain(difference, reference, prompt, self.bench.writing, judge)
+        if explained is not None:
+            return explained
+        if difference.prompt not in references:
+            with reference.ready():
+                references[difference.prompt] = reference.rows(prompt, self.bench.writing)
+        with method.ready():
+            own = method.rows(prompt, self.bench.writing)
+        at = difference.index
+        sample = self.done.samples[reference.name][difference.prompt, 0]
+        expected = sample.tokens[: at + 1]
+        texts = (expected, [*expected[:at], difference.got])
+        rows = [
+            logits[at] if tokens[: at + 1] == text and at < len(logits) else None
+            for (tokens, logits), text in zip(
+                (references[difference.prompt], own), texts, strict=True
+            )
+        ]
+        tokenizer: Any = bench.models.target.tokenizer
+        prefix = context_of(tokenizer, prompt, expected[:at], sample.answers)
+        return judge.judge(difference, prefix, self.bench.writing.seed_for(prompt), rows)
+
+    def weigh(self) -> None:
+        """Find out how probable the target finds each text, each once."""
+        done, target = self.done, self.bench.models.target
+        tokenizer: Any = target.tokenizer
+        for name in done.usable:
+            for key, sample in done.samples[name].items():
+                known = (key[0], text_hash(sample.tokens))
+                if known in done.surprise:
+                    continue
+                prompt = self.bench.prompts[key[0]]
+                ids = context_of(tokenizer, prompt, sample.tokens, sample.answers)
+                done.surprise[known] = surprise(target, ids, _written(tokenizer, prompt, sample))
+                self.keeping.surprise(*known, done.surprise[known])
+
+
+def _written(tokenizer: Any, prompt: BenchPrompt, sample: Sample) -> list[bool]:
+    """Return for each token of a text or conversation whether the model wrote it."""
+    marks: list[bool] = []
+    for number, count in enumerate(sample.answers or [len(sample.tokens)]):
+        before = context_of(
+            tokenizer,
+            prompt,
+            sample.tokens[: sum(sample.answers[:number])],
+            sample.answers,
+        )
+        marks += [False] * (len(before) - len(marks)) + [True] * count
+    return marks

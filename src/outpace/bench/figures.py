@@ -1,0 +1,126 @@
+"""The figures of a method over some of its texts, one definition each."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from .diversity import distinct, self_bleu
+from .measured import Key, Measured, text_hash
+from .metrics import mean_and_deviation, pace_ratio, repeated_8gram_share, speedup
+from .sample import Sample
+
+SELF_BLEU_TEXTS = 40
+"""Texts self-BLEU looks at, at most: it compares each with all others."""
+
+
+def figures(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, Any]:
+    """Return the figures of a method.
+
+    Args:
+        done: what was measured.
+        name: of the method.
+        keys: the texts to look at; there is one at least.
+    """
+    samples = [done.samples[name][key] for key in keys]
+    speeds = [sample.tokens_per_second for sample in samples]
+    mean, deviation = mean_and_deviation(speeds)
+    drafted = sum(sample.drafted for sample in samples)
+    forwards = sum(sample.forwards for sample in samples)
+    later = [sample.tpot for sample in samples if sample.tpot is not None]
+    own, base = _by_prompt(done, name, keys)
+    return {
+        "tokens_per_second": {"mean": mean, "std": deviation, "samples": speeds},
+        "speedup_vs_hf": dataclasses.asdict(
+            pace_ratio(
+                [[_pace(s) for s in unit] for unit in base], [list(map(_pace, u)) for u in own]
+            )
+        ),
+        "time_vs_hf": dataclasses.asdict(
+            speedup(
+                [[s.seconds for s in unit] for unit in base], [[s.seconds for s in u] for u in own]
+            )
+        ),
+        "ttft_ms": 1000 * statistics.fmean(sample.ttft for sample in samples),
+        "tpot_ms": 1000 * statistics.fmean(later) if later else None,
+        "itl_ms": _gaps(samples),
+        "acceptance_rate": sum(s.accepted for s in samples) / drafted if drafted else None,
+        "mean_acceptance_length": (
+            sum(sample.emitted for sample in samples) / forwards if forwards else None
+        ),
+        "per_depth_acceptance": _per_depth(samples),
+        "drafted_per_forward": drafted / forwards if forwards else None,
+        "draft_share": _draft_share(samples),
+        "new_tokens": statistics.fmean(len(sample.tokens) for sample in samples),
+        "forwards": statistics.fmean(sample.forwards for sample in samples),
+        "ppl": _perplexity(done, name, keys),
+        "repeated_8gram_share": statistics.fmean(
+            repeated_8gram_share(sample.tokens) for sample in samples
+        ),
+    }
+
+
+def diversity(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, float | None]:
+    """Return how much the texts of a method differ, each prompt's once."""
+    texts = [done.samples[name][key].tokens for key in keys if key[1] == 0]
+    return {
+        "distinct_1": distinct(texts, 1),
+        "distinct_2": distinct(texts, 2),
+        "distinct_3": distinct(texts, 3),
+        "self_bleu": self_bleu(texts[:SELF_BLEU_TEXTS]),
+    }
+
+
+def _pace(sample: Sample) -> tuple[float, int]:
+    return sample.seconds, len(sample.tokens)
+
+
+def _by_prompt(
+    done: Measured, name: str, keys: Sequence[Key]
+) -> tuple[list[list[Sample]], list[list[Sample]]]:
+    """Return the texts of a method and of the baseline next to each, prompt by prompt."""
+    own: dict[int, list[Sample]] = {}
+    base: dict[int, list[Sample]] = {}
+    for key in keys:
+        own.setdefault(key[0], []).append(done.samples[name][key])
+        base.setdefault(key[0], []).append(done.baseline(name, key))
+    return list(own.values()), list(base.values())
+
+
+def _gaps(samples: Sequence[Sample]) -> dict[str, float] | None:
+    """Return the means over texts of each text's quantiles, in milliseconds."""
+    known = [sample.gaps for sample in samples if sample.gaps is not None]
+    if not known:
+        return None
+    return {
+        name: 1000 * statistics.fmean(getattr(gaps, name) for gaps in known)
+        for name in ("p50", "p90", "p99")
+    }
+
+
+def _per_depth(samples: Sequence[Sample]) -> list[float] | None:
+    longest = max(len(sample.offered) for sample in samples)
+    offered = [sum(s.offered[d] for s in samples if d < len(s.offered)) for d in range(longest)]
+    kept = [sum(s.kept[d] for s in samples if d < len(s.kept)) for d in range(longest)]
+    return [k / n for k, n in zip(kept, offered, strict=True)] or None
+
+
+def _draft_share(samples: Sequence[Sample]) -> float | None:
+    """Return the share of the rounds' time that went into drafting; None where nothing was."""
+    drafting = sum(sample.drafting or 0.0 for sample in samples)
+    verifying = sum(sample.verifying or 0.0 for sample in samples)
+    drafted = any(sample.drafted for sample in samples)
+    return drafting / (drafting + verifying) if drafted and drafting else None
+
+
+def _perplexity(done: Measured, name: str, keys: Sequence[Key]) -> float | None:
+    """Return the perplexity of these texts under the target, every new token counting once."""
+    nats, count = 0.0, 0
+    for key in keys:
+        tokens = done.samples[name][key].tokens
+        found = done.surprise.get((key[0], text_hash(tokens)))
+        if found is None:
+            return None
+        nats, count = nats + found, count + len(tokens)
+    return math.exp(nats / count) if count else None

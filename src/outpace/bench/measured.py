@@ -1,0 +1,159 @@
+"""What a measurement has so far, as plain values: it can be written down and read back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .differences import Difference
+from .sample import Sample
+from .workloads import BenchPrompt, prompts_hash
+
+BASELINE = "hf"
+"""What every speed-up is measured against."""
+Key = tuple[int, int]
+"""(prompt, repeat)"""
+
+
+@dataclass(slots=True)
+class Facts:
+    """A method, as a report needs it.
+
+    Attributes:
+        name: of the method.
+        exact: whether its text has the target's own law.
+        reference: the method whose text it is compared with; None where it is not compared.
+        settings: what was set or found.
+        weights: bytes of the weights of each model it runs, the target first.
+        memory: (peak, growth) in bytes; None where the system does not tell.
+        cold: seconds of its first text of all, before anything was warm.
+        axes: what a study varied, as far as this method goes.
+    """
+
+    name: str
+    exact: bool = True
+    reference: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    memory: tuple[int, int] | None = None
+    cold: float | None = None
+    axes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Asked:
+    """The prompts of a measurement, without their texts.
+
+    Attributes:
+        texts: workload and name of each.
+        sha256: equal exactly where all texts are.
+        cut: how many were too long for the models.
+    """
+
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    sha256: str = ""
+    cut: int = 0
+
+    @classmethod
+    def of(cls, prompts: Sequence[BenchPrompt], cut: int = 0) -> Asked:
+        """Return what is kept of prompts."""
+        texts = [(prompt.workload, prompt.name) for prompt in prompts]
+        return cls(texts, prompts_hash(prompts), cut)
+
+
+@dataclass(slots=True)
+class Measured:
+    """What a run has so far.
+
+    Attributes:
+        reference: the method whose text the others are compared with.
+        asked: the prompts.
+        repeats: how often every prompt is to be continued.
+        methods: what is known of each method.
+        samples: of each method, by prompt and repeat.
+        anchors: the baseline once more, where a later run went on with a prompt, by key and run.
+        unusable: methods without figures, each with the reason: out of memory, or not there yet.
+        differences: of each method that is compared, for each prompt whose text differs.
+        surprise: by prompt and :func:`text_hash`, how improbable the target finds a text, in nats.
+        drift: seconds of one and the same text by the baseline, from the start of a run and its
+            end.
+        interrupted: whether it was stopped before its end.
+        failed: the error that ended it early.
+        judged: whether all differences were looked into.
+    """
+
+    reference: str = BASELINE
+    asked: Asked = field(default_factory=Asked)
+    repeats: int = 1
+    methods: dict[str, Facts] = field(default_factory=dict)
+    samples: dict[str, dict[Key, Sample]] = field(default_factory=dict)
+    anchors: dict[tuple[Key, int], Sample] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    differences: dict[str, list[Difference]] = field(default_factory=dict)
+    surprise: dict[tuple[int, str], float] = field(default_factory=dict)
+    drift: list[tuple[float, float]] = field(default_factory=list)
+    interrupted: bool = False
+    failed: str | None = None
+    judged: bool = False
+
+    @property
+    def usable(self) -> list[str]:
+        """The methods that have figures, or will have."""
+        return [name for name in self.samples if name not in self.unusable]
+
+    @property
+    def keys(self) -> list[Key]:
+        """What every method that can be used has done, prompt by prompt."""
+        each = [set(self.samples[name]) for name in self.usable]
+        return sorted(set.intersection(*each)) if each else []
+
+    def baseline(self, name: str, key: Key) -> Sample:
+        """Return the text of the baseline that was written next to one of a method's."""
+        sample, own = self.samples[name][key], self.samples[BASELINE][key]
+        return own if own.run == sample.run else self.anchors.get((key, sample.run), own)
+
+    @property
+    def unpaired(self) -> int:
+        """How many texts have no baseline of their own run next to them."""
+        return sum(
+            self.baseline(name, key).run != self.samples[name][key].run
+            for name in self.usable
+            for key in self.keys
+        )
+
+
+def text_hash(tokens: Sequence[int]) -> str:
+    """Return a short hash that is equal exactly where two texts are."""
+    return hashlib.sha256(",".join(map(str, tokens)).encode()).hexdigest()[:16]
+
+
+def context_of(
+    tokenizer: Any, prompt: BenchPrompt, tokens: Sequence[int], answers: Sequence[int]
+) -> list[int]:
+    """Return all token ids before the next one of a text or a conversation.
+
+    Args:
+        tokenizer: of the target.
+        prompt: what was asked.
+        tokens: the new tokens so far.
+        answers: how many tokens each answer has.
+    """
+    ids, place = list(tokenizer(prompt.text)["input_ids"]), 0
+    for number, count in enumerate(answers or [len(tokens)]):
+        if number:
+            if place > len(tokens) or number > len(prompt.turns):
+                break
+            turn = prompt.turns[number - 1]
+            ids += tokenizer(turn, add_special_tokens=False)["input_ids"]
+        ids += tokens[place : place + count]
+        place += count
+        if place > len(tokens):
+            break
+    return ids
+
+
+def weights_of(models: Sequence[Any]) -> Mapping[str, int]:
+    """Return the bytes of the weights of each model, by its name."""
+    return {model.name: model.weight_bytes for model in models}

@@ -1,0 +1,87 @@
+"""What the name of a method says: its drafter, its length, its trees, its cache policy."""
+
+import os
+
+from .. import zoo
+from ..calls import is_call, parse_call, split
+from ..compose import with_its_model
+from ..drafters.shape import Shape
+from ..drafters.shape_names import parse_shape
+from ..drafters.tree import DEFAULT_SHAPE
+from ..errors import UnknownName
+from ..registry import unknown_among
+
+POLICIES = (
+    "streaming",
+    "recent",
+    "key_norm",
+    "fixed_key_norm",
+    "head_aware",
+    "snapkv",
+    "h2o",
+    "composed",
+    "quantized",
+)
+"""Cache policies that a study can ask for."""
+THERE: frozenset[str] = frozenset()
+"""Of these, the ones that exist: the cells of the others are missing until they do."""
+_WITH = " with "
+
+
+def with_policy(name: str) -> tuple[str, str | None]:
+    """Return the method of ``NAME with POLICY``, and the cache policy or None.
+
+    Raises:
+        UnknownName: no such policy.
+        InvalidArgument: it cannot be read.
+    """
+    method, with_, policy = name.partition(_WITH)
+    if not with_:
+        return method, None
+    call = parse_call(policy, f"cache policy {policy!r}", "streaming(sinks=4, recent=508)")
+    if call.name not in POLICIES:
+        raise UnknownName(unknown_among("cache policy", call.name, POLICIES))
+    return method, policy
+
+
+def lacks_policy(name: str) -> str | None:
+    """Return the cache policy that a method names and that does not exist yet, or None."""
+    policy = with_policy(name)[1]
+    if policy is None or policy.partition("(")[0].strip() in THERE:
+        return None
+    return policy
+
+
+def tree_of(method: str) -> Shape | None:
+    """Return the shape of ``tree`` or ``tree:SHAPE``; None for a method without trees.
+
+    Raises:
+        InvalidArgument: no such shape.
+    """
+    name, colon, shape = method.partition(":")
+    if name != "tree":
+        return None
+    return parse_shape(shape if colon else DEFAULT_SHAPE)
+
+
+def needs_drafter(method: str) -> bool:
+    """Return whether a method drafts with the model that ``--drafter`` names."""
+    return with_length(method)[0].partition(":")[0] in {
+        "draft",
+        "tree",
+        "hf-assisted",
+        "hf-assisted-tuned",
+    }
+
+
+def names_a_model(method: str) -> bool:
+    """Return whether a method is a draft model's folder or an embedded one."""
+    if is_call(method) or with_its_model(method):
+        return False
+    return method.startswith(zoo.PREFIX) or os.sep in method
+
+
+def with_length(name: str) -> tuple[str, str | None]:
+    """Return the method of ``NAME`` or ``NAME@LENGTH``, and the length or None."""
+    method, *own = split(name, "@")
+    return method, "@".join(own) if own else None

@@ -1,0 +1,243 @@
+"""What a study came to: the record of each setting, and rows to make tables and pictures of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...calls import split
+from ..metrics import Interval, pace_ratio
+from ..record import Record, make_record
+from ..theory import Parts, of_leviathan, of_parts, of_reference
+from .journal import Journal
+from .study import Setting, Study
+
+PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A method in a setting: what tables have rows of and pictures points.
+
+    Attributes:
+        setting: which one.
+        method: its name.
+        result: its figures, as in a record; None where there are none.
+        why: why there are none.
+        record: of the whole setting.
+        group: the part of the texts these figures are of; None is all.
+        costs: of forwards and drafts, by model, where they were measured.
+    """
+
+    setting: Setting
+    method: str
+    result: Mapping[str, Any] | None
+    why: str
+    record: Record
+    group: str | None = None
+    costs: Mapping[str, Any] | None = None
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """What the study varied: options, and what stands in braces in the method's name."""
+        own = {one.name: one.axes for one in self.setting.methods}.get(self.method, {})
+        return {**self.setting.axes, **own}
+
+    @property
+    def template(self) -> str:
+        """The name of the method with its braces."""
+        known = {one.name: one.template for one in self.setting.methods}
+        return known.get(self.method, "") or self.method
+
+    def figure(self, name: str) -> Any:
+        """Return a figure, or None where there is none.
+
+        ``speedup`` and ``speedup_vs_plain`` are intervals; see :mod:`outpace.bench.figures` for
+        those of records, and ``predicted_…`` in :mod:`outpace.bench.theory`.
+        """
+        if self.result is None:
+            return None
+        if name in _MADE:
+            return _MADE[name](self)
+        return self.result.get(name)
+
+
+def outcomes(study: Study, journal: Journal) -> list[tuple[Setting, Record]]:
+    """Return the record of every setting that has figures, in order."""
+    where = {line["number"]: line["environment"] for line in journal.of("run")}
+    found = []
+    for setting in study.settings():
+        done = journal.measured(setting.id)
+        if done is None or not done.keys:
+            continue
+        done.interrupted = len(done.keys) < done.repeats * len(done.asked.texts)
+        runs = journal.of("setting", id=setting.id)
+        found.append((setting, make_record(done, dict(setting.config), where[runs[0]["run"]])))
+    return found
+
+
+def rows(study: Study, journal: Journal, part: str, *, groups: bool = False) -> Iterator[Row]:
+    """Yield the rows of a part, setting by setting.
+
+    Args:
+        study: whose part.
+        journal: with its records.
+        part: its name.
+        groups: a row for each kind of text instead of one for all.
+    """
+    for setting, record in outcomes(study, journal):
+        if setting.part != part:
+            continue
+        costs = journal.of("costs", setting=setting.id)
+        known = costs[-1]["costs"] if costs else None
+        results = {result["method"]: result for result in record["results"]}
+        why = {one["method"]: one["why"] for one in record["unusable"]}
+        for one in setting.methods:
+            result = results.get(one.name)
+            reason = why.get(one.name, "not measured yet")
+            if groups and result is not None and result["breakdown"]:
+                for figures in result["breakdown"]:
+                    merged = {**result, **figures}
+                    yield Row(setting, one.name, merged, "", record, figures["group"], known)
+            else:
+                yield Row(setting, one.name, result, reason, record, None, known)
+
+
+def _interval(row: Row, key: str) -> Interval | None:
+    assert row.result is not None
+    return Interval(**row.result[key])
+
+
+def _vs_plain(row: Row) -> Interval | None:
+    """Return the speed-up over our own plain decoding, prompt by prompt."""
+    plain = next((r for r in row.record["results"] if r["method"] == PLAIN), None)
+    if plain is None or row.result is None:
+        return None
+    each: list[list[list[tuple[float, int]]]] = []
+    kept = {(run["prompt"], run["repeat"]) for run in row.result["runs"]}
+    for result in (plain, row.result):
+        prompts: dict[int, list[tuple[float, int]]] = {}
+        for run in result["runs"]:
+            if (run["prompt"], run["repeat"]) in kept:
+                prompts.setdefault(run["prompt"], []).append((run["seconds"], run["new_tokens"]))
+        each.append(list(prompts.values()))
+    return pace_ratio(each[0], each[1])
+
+
+def _length(row: Row) -> int | None:
+    """Return the draft length a method's name says."""
+    own: list[str] = split(row.method, "@")[1:]
+    return int(own[0]) if own and own[0].isdigit() else None
+
+
+def _prediction(row: Row) -> tuple[float, int, list[float], Parts] | None:
+    """Return acceptance rate, length, acceptance by depth and parts of a chain of a draft model."""
+    length, result = _length(row), row.result
+    plain = next((r for r in row.record["results"] if r["method"] == PLAIN), None)
+    if length is None or plain is None or result is None or row.costs is None:
+        return None
+    models = list(result["weight_bytes"])
+    if len(models) < 2 or result["acceptance_rate"] is None:
+        return None
+    target, drafter = (row.costs[name] for name in models[:2])
+    parts = Parts(
+        {int(width): cost for width, cost in target["forward"].items()},
+        {int(tokens): cost for tokens, cost in drafter["draft"].items()},
+        plain["tpot_ms"] / 1000,
+        plain["ttft_ms"] / 1000,
+        result["ttft_ms"] / 1000,
+        result["new_tokens"],
+    )
+    return result["acceptance_rate"], length, result["per_depth_acceptance"] or [], parts
+
+
+def _by_reference(row: Row) -> float | None:
+    known = _prediction(row)
+    return None if known is None else of_reference(known[0], known[1], known[3].cost_ratio)
+
+
+def _by_leviathan(row: Row) -> float | None:
+    known = _prediction(row)
+    return None if known is None else of_leviathan(known[0], known[1], known[3].cost_ratio)
+
+
+def _by_parts(row: Row) -> float | None:
+    known = _prediction(row)
+    return None if known is None else of_parts(known[2], known[1], known[3])
+
+
+def _off(predicted: Any) -> Any:
+    def error(row: Row) -> float | None:
+        value, measured = predicted(row), _vs_plain(row)
+        return None if value is None or measured is None else value / measured.value - 1
+
+    return error
+
+
+def _cost_ratio(row: Row) -> float | None:
+    known = _prediction(row)
+    return None if known is None else known[3].cost_ratio
+    return None if known is None else known[3].cost_ratio
+
+
+def _per_prompt_drift(row: Row) -> float | None:
+    drift = row.record["drift"]
+    return None if not drift else float(drift[-1]["last"] / drift[0]["first"])
+
+
+def _cold_speedup(row: Row) -> float | None:
+    """Return the speed-up if the baseline were the first text it wrote, before it was warm."""
+    hf = next((r for r in row.record["results"] if r["method"] == "hf"), None)
+    if hf is None or row.result is None or not hf["cold_seconds"]:
+        return None
+    runs = row.result["runs"]
+    mean = sum(run["seconds"] for run in runs) / len(runs)
+    return float(hf["cold_seconds"] / mean)
+
+
+def _weights(row: Row) -> int | None:
+    assert row.result is not None
+    return sum(row.result["weight_bytes"].values()) or None
+
+
+def _drafter_weights(row: Row) -> int | None:
+    assert row.result is not None
+    return sum(list(row.result["weight_bytes"].values())[1:])
+
+
+def _target_kv(row: Row) -> int:
+    assert row.result is not None
+    return int(row.result["kv_bytes"] - row.result["drafter_kv_bytes"])
+
+
+_MADE: Mapping[str, Any] = {
+    "speedup": lambda row: _interval(row, "speedup_vs_hf"),
+    "time_ratio": lambda row: _interval(row, "time_vs_hf"),
+    "speedup_vs_plain": _vs_plain,
+    "draft_length": _length,
+    "predicted_reference": _by_reference,
+    "predicted_leviathan": _by_leviathan,
+    "predicted_parts": _by_parts,
+    "error_reference": _off(_by_reference),
+    "error_leviathan": _off(_by_leviathan),
+    "error_parts": _off(_by_parts),
+    "cost_ratio": _cost_ratio,
+    "cold_speedup": _cold_speedup,
+    "drift": _per_prompt_drift,
+    "weights": _weights,
+    "drafter_weights": _drafter_weights,
+    "target_kv": _target_kv,
+}
+_WORDS = re.compile(r"^(\w[\w-]*)@(\d+)$")
+
+
+def spoken(method: str) -> str:
+    """Return the name of a method as one would say it."""
+    match = _WORDS.match(method)
+    if match and match[1] == "draft":
+        return f"chain K = {match[2]}"
+    if method == PLAIN:
+        return "plain decoding"
+    return method

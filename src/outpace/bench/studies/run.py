@@ -1,0 +1,277 @@
+"""Runs a study setting by setting, into its journal; what is done already is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ... import zoo
+from ...compose import lacks_model
+from ...errors import InvalidArgument, OutpaceError
+from ...models import LanguageModel, load
+from ...stopping import check_ends
+from ..baselines import cannot_assist
+from ..environment import environment
+from ..fitting import fit_prompts
+from ..keeping import Notify, silent
+from ..measured import Asked, Measured
+from ..methods import Method, Models
+from ..names import lacks_policy, needs_drafter
+from ..plan import make_method
+from ..prices import prices
+from ..runner import Bench
+from ..sample import Writing
+from ..workloads import BenchPrompt, load_prompts
+from .journal import Journal, Recorder
+from .study import Setting, Study, shown
+
+MISSING = "missing: there is no cache policy"
+"""How the reason begins why a method of a later version has no figures yet."""
+Prepare = Callable[[Sequence[LanguageModel], str], None]
+"""Has models run as an option says: models and the name of a runtime."""
+
+
+def _as_they_are(models: Sequence[LanguageModel], runtime: str) -> None:
+    for model in models:
+        model.use_runtime(runtime)
+
+
+@dataclass(slots=True)
+class StudyRun:
+    """A study, ready to run.
+
+    Args:
+        study: what to run.
+        folder: where its records lie.
+        command: what runs it again, for the record.
+        prepare: has models run as their runtime says.
+        notify: told of every text.
+        said: told in words what is begun.
+    """
+
+    study: Study
+    folder: Path
+    command: str = ""
+    prepare: Prepare = _as_they_are
+    notify: Notify = silent
+    said: Callable[[str], None] = print
+    _loaded: dict[tuple[str, ...], LanguageModel] = field(default_factory=dict)
+    _others: dict[str, LanguageModel] = field(default_factory=dict)
+
+    def run(self, journal: Journal) -> bool:
+        """Measure what is missing; return whether the study is whole.
+
+        Raises:
+            OutpaceError: a setting that cannot be measured; all before it is kept.
+            KeyboardInterrupt: what is done is kept.
+        """
+        settings = [one for one in self.study.settings() if not finished(journal, one)]
+        if not settings:
+            return True
+        with journal.writing():
+            run = journal.runs + 1
+            keep_plan(journal, self.study)
+            journal.add(
+                "run",
+                number=run,
+                study=self.study.name,
+                quick=self.study.quick,
+                command=self.command,
+                environment=environment(),
+            )
+            for number, setting in enumerate(settings, start=1):
+                label = f" ({setting.label})" if setting.label else ""
+                self.said(f"{number} of {len(settings)}: {setting.part}{label}")
+                self._measure(journal, setting, run)
+            journal.add("end", number=run)
+        return all(finished(journal, one) for one in self.study.settings())
+
+    def _measure(self, journal: Journal, setting: Setting, run: int) -> None:
+        config = setting.config
+        check_ends(config["max_new_tokens"], ())
+        if config["threads"] is not None:
+            torch.set_num_threads(config["threads"])
+        models = self._models(setting)
+        prompts, cut = fit_prompts(_prompts(config), models, config["max_new_tokens"])
+        done = journal.measured(setting.id)
+        methods, refused = self._methods(setting, models)
+        bench = Bench(
+            models, methods, prompts, _writing(config), config["repeats"], config["warmup"], cut
+        )
+        if done is None:
+            done = bench.begun()
+            _write_head(journal, setting, done, run)
+        elif done.asked.sha256 != Asked.of(prompts).sha256:
+            raise InvalidArgument(
+                f"{setting.id}: the prompts are not those that were measured before: give the "
+                "same --data-dir, or another --out"
+            )
+        tokenizer: Any = models.target.tokenizer
+        recorder = Recorder(
+            journal,
+            setting.id,
+            run,
+            {one.name: {**one.axes, "template": one.template} for one in setting.methods},
+            lambda token: tokenizer.decode([token]),
+        )
+        _note_unusable(done, recorder, refused)
+        for method in methods:
+            if is_missing(done.unusable.get(method.name)):
+                del done.unusable[method.name]
+        with _threads_kept():
+            result = bench.run(self.notify, done, recorder)
+        if setting.costs and not journal.of("costs", setting=setting.id):
+            used = {m.name: m for method in methods for m in method.models_used}
+            journal.add("costs", setting=setting.id, run=run, costs=prices(list(used.values())))
+        if result.interrupted:
+            raise KeyboardInterrupt
+        if result.failed is not None:
+            raise OutpaceError(f"{setting.id}: {result.failed}: mend it, then go on with --resume")
+
+    def _models(self, setting: Setting) -> Models:
+        config = setting.config
+        drafter = drafter_of(config)
+        wanted = any(needs_drafter(one.name) or lacks_model(one.name) for one in setting.methods)
+        loaded = [self._load(config["target"], config)]
+        if drafter is not None and wanted:
+            loaded.append(self._load(drafter, config))
+        self.prepare(loaded, config["runtime"])
+        return Models(loaded[0], loaded[1] if len(loaded) > 1 else None, self._others)
+
+    def _load(self, name: str, config: Any) -> LanguageModel:
+        key = (name, config["dtype"], config["device"])
+        if key not in self._loaded:
+            if any(known[1:] != key[1:] for known in self._loaded):
+                self._loaded.clear()  # another precision or device: what is there is of no use
+                self._others.clear()
+            self._loaded[key] = load(name, dtype=config["dtype"], device=config["device"])
+        return self._loaded[key]
+
+    def _methods(self, setting: Setting, models: Models) -> tuple[list[Method], dict[str, str]]:
+        """Return the methods that can run, and why others cannot."""
+        methods, refused = [], {}
+        for one in setting.methods:
+            why = None
+            if policy := lacks_policy(one.name):
+                why = f"{MISSING} {policy} yet"
+            elif needs_drafter(one.name) and models.drafter is None:
+                why = "it needs a draft model: give --drafter"
+            elif one.name.startswith("hf-assisted"):
+                why = cannot_assist(models)
+            if why is None:
+                methods.append(make_method(one.name, models, setting.config["draft_length"]))
+            else:
+                refused[one.name] = why
+        return methods, refused
+
+
+def keep_plan(journal: Journal, study: Study) -> None:
+    """Write down what is asked for, so that the folder alone can be reported on and taken up."""
+    plan = {
+        "study": study.name,
+        "quick": study.quick,
+        "options": dict(study.options),
+        "text": study.text,
+    }
+    if not journal.of("plan", **plan):
+        journal.add("plan", **plan)
+
+
+def planned(journal: Journal) -> Study:
+    """Return the study whose records these are.
+
+    Raises:
+        InvalidArgument: there is none.
+    """
+    plans = journal.of("plan")
+    if not plans:
+        raise InvalidArgument(f"{journal.path}: no plan of a study in it: give another folder")
+    plan = plans[-1]
+    return Study.parse(plan["study"], plan["text"], quick=plan["quick"], options=plan["options"])
+
+
+def finished(journal: Journal, setting: Setting) -> bool:
+    """Return whether nothing of a setting is left to measure."""
+    done = journal.measured(setting.id)
+    if done is None:
+        return False
+    texts = done.repeats * len(done.asked.texts)
+    for one in setting.methods:
+        if is_missing(done.unusable.get(one.name)) and lacks_policy(one.name) is None:
+            return False  # what it lacked has come since
+        if one.name in done.unusable:
+            continue  # a reason is a result
+        if len(done.samples.get(one.name, ())) < texts:
+            return False
+    return done.judged and (not setting.costs or bool(journal.of("costs", setting=setting.id)))
+
+
+def is_missing(why: str | None) -> bool:
+    """Return whether a method has no figures because something it needs does not exist yet."""
+    return why is not None and why.startswith(MISSING)
+
+
+def drafter_of(config: Any) -> str | None:
+    """Return the draft model of a setting: the embedded target has its own."""
+    if config["drafter"] is not None:
+        return str(config["drafter"])
+    pair = zoo.partner(config["target"])
+    return pair if pair.startswith(zoo.PREFIX) else None
+
+
+def _prompts(config: Any) -> list[BenchPrompt]:
+    found = load_prompts(
+        config["prompts"],
+        data_dir=None if config["data_dir"] is None else Path(config["data_dir"]),
+        limit=config["limit"],
+        prompt_tokens=config["prompt_tokens"],
+    )
+    return [
+        replace(prompt, seed=prompt.seed + number)
+        for prompt in found
+        for number in range(config["samples"])
+    ]
+
+
+def _writing(config: Any) -> Writing:
+    names = ("max_new_tokens", "temperature", "seed", "top_k", "top_p", "repetition_penalty")
+    return Writing(**{name: config[name] for name in names}, ignore_eos=config["ignore_eos"])
+
+
+def _write_head(journal: Journal, setting: Setting, done: Measured, run: int) -> None:
+    journal.add(
+        "setting",
+        id=setting.id,
+        run=run,
+        part=setting.part,
+        axes={name: shown(value) for name, value in setting.axes.items()},
+        config=dict(setting.config),
+        methods=[one.name for one in setting.methods],
+        reference=done.reference,
+        repeats=done.repeats,
+        texts=done.asked.texts,
+        sha256=done.asked.sha256,
+        cut=done.asked.cut,
+    )
+
+
+def _note_unusable(done: Measured, recorder: Recorder, refused: dict[str, str]) -> None:
+    for name, why in refused.items():
+        if done.unusable.get(name) != why:
+            done.unusable[name] = why
+            recorder.unusable(name, why)
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Leave the number of threads as it was: methods and recipes may change it."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,125 @@
+"""What a study says, in a sentence or two, and what has to be known before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..measured import BASELINE
+from ..record import FEW, Record
+from .outcome import spoken
+from .study import Setting, Study
+
+EMBEDDED = "zoo:"
+THEIRS = (
+    "The systems this study is held against ran models of 2.8 to 8 billion parameters on GPUs. "
+    "Here a small model runs on a processor: shapes of curves, orders of methods and acceptance on "
+    "one's own texts can be compared; tokens a second, memory in gigabytes and the height of a "
+    "speed-up cannot, since what a forward costs against everything around it is another matter."
+)
+CONTINUED = (
+    "The embedded models cannot chat or translate: on such prompts the continuation of the text is "
+    "measured."
+)
+_ASKED = ("spec-bench", "mt-bench")
+
+
+def lead(study: Study, found: Sequence[tuple[Setting, Record]]) -> list[str]:
+    """Return what has to be known before a figure is read, the most important first."""
+    told = []
+    config = found[0][0].config if found else study.settings()[0].config
+    small = str(config["target"]).startswith(EMBEDDED)
+    where = found[0][1]["environment"] if found else {}
+    if small or not where.get("gpu"):
+        told.append(THEIRS)
+    prompts = [name for setting, _ in found for name in setting.config["prompts"]]
+    if small and any(name.startswith(_ASKED) for name in prompts):
+        told.append(CONTINUED)
+    told += [text for text in (study.question, study.reference) if text]
+    told.append(_how(config, study))
+    return told
+
+
+def _how(config: Any, study: Study) -> str:
+    drafter = config["drafter"] or "its own drafter"
+    form = " Quick form: few and short texts, to see that it runs; its figures mean little." * (
+        study.quick
+    )
+    return (
+        f"Target {config['target']}, drafter {drafter}, {config['dtype']}. All methods of a "
+        "setting wrote every prompt in turn, in one process, in an order shuffled by the seed. "
+        "× hf is against transformers' own generate in the same run; brackets are 95 % bootstrap "
+        f"intervals over prompts, with a question mark where they are too wide for the claim.{form}"
+    )
+
+
+def verdict(found: Sequence[tuple[Setting, Record]]) -> str:
+    """Return what to use: the fastest method, by how much, and whether the text is the same."""
+    if not found:
+        return "Nothing is measured yet."
+    if len(found) == 1:
+        return _of_one(found[0][1])
+    winners = [(_best(record), setting, record) for setting, record in found]
+    known = [(best, setting, record) for best, setting, record in winners if best is not None]
+    if not known:
+        return "Only the baseline was measured."
+    names = [best["method"] for best, _, _ in known]
+    name = max(dict.fromkeys(names), key=names.count)
+    ratios = [
+        one["speedup_vs_hf"]["value"]
+        for _, record in found
+        for one in record["results"]
+        if one["method"] == name
+    ]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    bounds = f"{min(ratios):.1f} to {max(ratios):.1f} ×" if len(ratios) > 1 else f"{mean:.1f} ×"
+    return (
+        f"Use {spoken(name)}: {mean:.1f} × transformers' generate over {len(ratios)} settings "
+        f"({bounds}), the fastest in {names.count(name)} of {len(known)}. "
+        f"{_texts([record for _, record in found], name)}"
+    )
+
+
+def _of_one(record: Record) -> str:
+    best = _best(record)
+    if best is None:
+        return "Only the baseline was measured."
+    ratio, name = best["speedup_vs_hf"], spoken(best["method"])
+    same = _texts([record], best["method"])
+    if ratio["low"] is None or record["prompts"]["count"] < FEW:
+        return (
+            f"{name} was fastest at {ratio['value']:.1f} × transformers' generate; so few texts "
+            f"make no sure figure. {same}"
+        )
+    interval = f"[{ratio['low']:.1f}, {ratio['high']:.1f}]"
+    if ratio["low"] <= 1.0:
+        return (
+            f"Nothing is faster than transformers' generate here for sure: {name} came to "
+            f"{ratio['value']:.1f} × {interval}."
+        )
+    return f"Use {name}: {ratio['value']:.1f} × {interval} on your prompts. {same}"
+
+
+def _best(record: Record) -> dict[str, Any] | None:
+    others = [one for one in record["results"] if one["method"] != BASELINE and one["exact"]]
+    if not others:
+        return None
+    best: dict[str, Any] = max(others, key=lambda one: one["speedup_vs_hf"]["value"])
+    return best
+
+
+def _texts(records: Sequence[Record], name: str) -> str:
+    """Return whether a method's text is still the same."""
+    results = [one for record in records for one in record["results"] if one["method"] == name]
+    compared = [one for one in results if one["identical"] is not None]
+    if not compared:
+        return "Its sampled text follows the same law."
+    kinds = {each["kind"] for one in compared for each in one["differences"]}
+    if not kinds:
+        return "The text is the same, token for token."
+    if kinds <= {"numerical"}:
+        return "The text is the same but for near ties of the precision."
+    if kinds <= {"numerical", "approximate"}:
+        return "The text is approximate."
+    return "The text differs, and not all differences are near ties: see the tables."

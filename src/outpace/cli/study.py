@@ -1,0 +1,175 @@
+"""``outpace study`` and ``outpace report``: tables of many settings, and what they say."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InvalidArgument
+from .bench import names_in, progress
+from .options import a_text, a_whole
+from .text import visible
+from .warm import run_as
+
+if TYPE_CHECKING:
+    from ..bench.studies import Study
+    from ..bench.studies.journal import Journal
+
+OUT = "outpace-studies"
+_OPTIONS = ("target", "drafter", "dtype", "device", "runtime", "prompts", "data_dir", "limit")
+
+
+def study(
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="Of a study, a file NAME.toml, or all; without it, all are listed."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The short form: minutes.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what is in --out: only what is missing.")
+    ] = False,
+    out: Annotated[
+        str | None, a_text("DIR", f"Folder of records and results; else {OUT}/NAME.")
+    ] = None,
+    target: Annotated[str | None, a_text("MODEL", "Instead of that of the study.")] = None,
+    drafter: Annotated[str | None, a_text("MODEL", "Instead of that of the study.")] = None,
+    dtype: Annotated[str | None, a_text("NAME", "Instead of that of the study.")] = None,
+    device: Annotated[str | None, a_text("NAME", "Instead of that of the study.")] = None,
+    runtime: Annotated[
+        str | None, a_text("NAME", "auto, eager, graph or compile, instead of the study's.")
+    ] = None,
+    prompts: Annotated[
+        list[str] | None, a_text("NAMES", "Workloads or files, instead of those of the study.")
+    ] = None,
+    data_dir: Annotated[
+        str | None, a_text("DIR", "Folder of the evaluation texts; else data/ in OUTPACE_DATA.")
+    ] = None,
+    limit: Annotated[int | None, a_whole("Prompts of each workload at most.")] = None,
+) -> int:
+    """Run a study: settings crossed with methods, tables and pictures of them, one page."""
+    from ..bench.studies import Study, study_names
+
+    if name is None:
+        for known in map(Study.read, study_names()):
+            print(f"{known.name:18} {known.title}")
+        return 0
+    asked = {one: context.params[one] for one in _OPTIONS}
+    given = {one: value for one, value in asked.items() if value not in (None, ())}
+    if prompts:
+        given["prompts"] = names_in(prompts)
+    names = study_names() if name == "all" else [name]
+    studies = [Study.read(one, quick=quick, options=given) for one in names]
+    root = Path(OUT if out is None else out).expanduser()
+    worst = 0
+    for one in studies:
+        folder = root if out is not None and name != "all" else root / one.name
+        if len(studies) > 1:
+            print(f"== {one.name}", file=sys.stderr, flush=True)
+        worst = max(worst, _run(one, folder, resume))
+    return worst
+
+
+def report(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder of a study.")],
+) -> int:
+    """Draw tables, pictures and the page of a study again, from its records alone."""
+    from ..bench.studies.journal import Journal
+    from ..bench.studies.run import planned
+
+    journal = Journal(Path(folder).expanduser()).read()
+    _say_repaired(journal)
+    _write(planned(journal), journal, Path(folder).expanduser())
+    return 0
+
+
+def _run(study: "Study", folder: Path, resume: bool) -> int:
+    """Run one study; return the exit code."""
+    from ..bench.studies.journal import FILE, Journal
+    from ..bench.studies.run import StudyRun, planned
+
+    journal = Journal(folder)
+    if journal.path.exists():
+        journal.read()
+        if not resume and journal.of("cell"):
+            raise InvalidArgument(
+                f"{folder} holds the records of a study already: give --resume to go on with it, "
+                "or another --out"
+            )
+        _say_repaired(journal)
+        before = planned(journal) if journal.of("plan") else study
+        same = (before.name, before.quick, dict(before.options))
+        if same != (study.name, study.quick, dict(study.options)):
+            form = "the quick form" if before.quick else "the full form"
+            raise InvalidArgument(
+                f"{folder} holds {form} of {before.name} with the options "
+                f"{dict(before.options) or 'of its file'}: give the same, or another --out"
+            )
+    elif folder.exists() and not folder.is_dir():
+        raise InvalidArgument(f"{folder} is no folder: give another --out")
+    _check_folder(folder, FILE)
+    with progress(1) as notify:
+        run = StudyRun(
+            study,
+            folder,
+            command=_command(study, folder),
+            prepare=run_as,
+            notify=notify,
+            said=lambda what: print(what, file=sys.stderr, flush=True),
+        )
+        try:
+            whole = run.run(journal)
+        except KeyboardInterrupt:
+            if journal.lines:
+                _write(study, journal, folder)
+            raise
+    _write(study, journal, folder)
+    return 0 if whole else 1
+
+
+def _write(study: "Study", journal: "Journal", folder: Path) -> None:
+    from ..bench.studies.outcome import outcomes
+    from ..bench.studies.results import PAGE, TEXT, warnings, write_results
+    from ..bench.studies.verdict import verdict
+
+    files = write_results(study, journal, folder)
+    found = outcomes(study, journal)
+    print(verdict(found))
+    for note in warnings(found):
+        print(f"warning: {visible(note)}")
+    print(f"{len(files)} files in {folder}: {PAGE}, {TEXT}, tables and pictures")
+
+
+def _say_repaired(journal: "Journal") -> None:
+    if journal.repaired:
+        print(
+            f"outpace: {journal.path}: its last line was cut short, as a crash leaves it: it is "
+            "left out",
+            file=sys.stderr,
+        )
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    """Refuse a folder that cannot be written before minutes of measuring."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("ab"):
+            pass
+    except OSError as error:
+        raise InvalidArgument(
+            f"{folder} cannot be written ({error.strerror}): give another --out"
+        ) from error
+
+
+def _command(study: "Study", folder: Path) -> str:
+    words = ["outpace", "study", study.source]
+    words += ["--quick"] if study.quick else []
+    options: dict[str, Any] = dict(study.options)
+    for name, value in options.items():
+        text = ",".join(value) if isinstance(value, list) else str(value)
+        words += [f"--{name.replace('_', '-')}", text]
+    return shlex.join([*words, "--out", str(folder)])
