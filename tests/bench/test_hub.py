@@ -127,11 +127,15 @@ def test_the_hub_gives_the_articles_of_the_file(
 
 def test_books_problems_stories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "\n\n".join(f"Paragraph {number}. " * 20 for number in range(50))
-    rows = [{"short_book_title": name, "text": text} for name in "abc"]
+    ends = {"a": "\n", "b": "\r\n", "c": "\n"}
+    rows = [
+        {"short_book_title": name, "text": text.replace("\n", end)} for name, end in ends.items()
+    ]
     stands_for("pg19", folder_with(tmp_path / "books", rows, "test"), monkeypatch)
     prompts = load_prompts(["hub:pg19"], limit=4, prompt_tokens=9)
     assert [prompt.name[:2] for prompt in prompts] == ["a@", "b@", "c@", "a@"]
-    assert prompts[0].text.startswith("Paragraph")
+    assert all(prompt.text.startswith("Paragraph ") for prompt in prompts)
+    assert prompts[1].text == prompts[2].text != prompts[3].text
     assert {prompt.tokens for prompt in prompts} == {9}
 
     rows = [{"task_id": f"H/{n}", "prompt": f"def f{n}():\n"} for n in range(10)]

@@ -48,6 +48,13 @@ def test_books_give_passages_in_turn(data: Path) -> None:
     assert {prompt.tokens for prompt in prompts} == {8}
 
 
+def test_a_book_without_paragraphs(data: Path) -> None:
+    for file in (data / "pg19_test_books").iterdir():
+        file.write_text("0123456789" * 1000)
+    prompts = load_prompts(["pg19"], data_dir=data, limit=4)
+    assert [prompt.name for prompt in prompts] == ["a@3333", "b@3333", "a@6666", "b@6666"]
+
+
 def test_articles(data: Path) -> None:
     prompts = load_prompts(["wikitext"], data_dir=data, limit=3)
     assert [prompt.name for prompt in prompts] == ["Article 1", "Article 3", "Article 5"]

@@ -221,7 +221,9 @@ def _joined(rows: Iterator[Row], limit: int) -> Iterable[Found]:
 
 
 def _books(rows: Iterator[Row], limit: int) -> Iterable[Found]:
-    return books(((row["short_book_title"], row["text"]) for row in rows), limit)
+    # some copies end their lines as their files did: no paragraph would be found
+    texts = ((row["short_book_title"], row["text"].replace("\r\n", "\n")) for row in rows)
+    return books(texts, limit)
 
 
 def _stories(rows: Iterator[Row], limit: int) -> Iterable[Found]:

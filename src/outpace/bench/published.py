@@ -45,7 +45,9 @@ def books(named: Iterable[tuple[str, str]], limit: int) -> Iterator[Found]:
     for number in range(limit if texts else 0):
         name, text = texts[number % len(texts)]
         row, rows = number // len(texts), -(-limit // len(texts))
-        start = text.find("\n\n", len(text) * (row + 1) // (rows + 1)) + 2
+        place = len(text) * (row + 1) // (rows + 1)
+        paragraph = text.find("\n\n", place)
+        start = place if paragraph < 0 else paragraph + 2
         yield Found(f"{name}@{start}", text[start:], passage=True)
 
 
