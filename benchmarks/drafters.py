@@ -30,7 +30,7 @@ from outpace.bench import (
 )
 from outpace.bench.methods import Method
 from outpace.bench.report import is_wrong
-from outpace.bench.workloads import spread
+from outpace.bench.texts import spread
 from outpace.cli.interrupt import INTERRUPTED, interruptible
 from outpace.data import checkpoint
 from outpace.errors import OutpaceError
@@ -126,10 +126,12 @@ def target(kind: str) -> LanguageModel:
 
 def questions(each: int, every: int) -> list[BenchPrompt]:
     """Return ``each`` questions of all categories of Spec-Bench, or of every second one …"""
-    kinds = {_category(one) for one in load_prompts(["spec-bench"], limit=sys.maxsize)}
-    found = load_prompts(["spec-bench"], limit=each * len(kinds))
-    chosen = list(dict.fromkeys(map(_category, found)))[::every]
-    return [one for one in found if _category(one) in chosen]
+    groups: dict[str, list[BenchPrompt]] = {}
+    found = load_prompts(["spec-bench"], limit=sys.maxsize)
+    for one in sorted(found, key=lambda one: int(one.name.rpartition("/")[2])):
+        groups.setdefault(_category(one), []).append(one)
+    chosen = [spread(group, each) for group in list(groups.values())[::every]]
+    return [one for row in zip(*chosen, strict=True) for one in row]
 
 
 def _category(prompt: BenchPrompt) -> str:

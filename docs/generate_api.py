@@ -30,6 +30,11 @@ BEFORE = (
 )
 AFTER = (
     "outpace.bench.workloads",
+    "outpace.bench.published",
+    "outpace.bench.hub",
+    "outpace.bench.own_files",
+    "outpace.bench.synthetic_text",
+    "outpace.bench.texts",
     "outpace.bench.methods",
     "outpace.bench.sample",
     "outpace.bench.baselines",

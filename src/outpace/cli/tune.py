@@ -43,7 +43,8 @@ def tune(
         a_text(
             "NAMES",
             "What you write about, best a file of your own (.txt is one prompt, .jsonl has one a "
-            "line); or wikitext, pg19, humaneval, spec-bench. Default: pg19,humaneval.",
+            "line); or wikitext, pg19, humaneval, spec-bench, hub:ORG/NAME … as of bench. "
+            "Default: pg19,humaneval.",
         ),
     ] = None,
     data_dir: Annotated[
