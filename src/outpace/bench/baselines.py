@@ -257,7 +257,12 @@ class TunedAssisted(Assisted):
         self._tried = 0
 
     def tune(self, prompts: list[BenchPrompt], writing: Writing) -> Iterator[str]:
-        """Try every pair on a few prompts spread over all, in turn; then the best on more."""
+        """Try every pair on a few prompts spread over all, in turn; then the best on more.
+
+        Settings it was told to :meth:`use` are kept.
+        """
+        if self.is_tuned:
+            return
         writing = replace(writing, max_new_tokens=min(writing.max_new_tokens, TUNING_TOKENS))
         grid = list(itertools.product(TUNED_LENGTHS, TUNED_THRESHOLDS))
         first = dict.fromkeys(grid, 0.0)
@@ -266,6 +271,11 @@ class TunedAssisted(Assisted):
         yield from self._time(second, spread(prompts, TUNED_PROMPTS), writing)
         self._length, self._threshold = min(second, key=second.__getitem__)
         self._tried = len(grid)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether there is nothing left to search for."""
+        return bool(self._tried)
 
     def use(self, settings: dict[str, Any]) -> None:
         """Take the settings that were found before."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import PromptError
 from .methods import Models
-from .workloads import BenchPrompt
+from .workloads import BenchPrompt, asks
 
 
 def fit_prompts(
@@ -76,12 +76,12 @@ def as_asked(tokenizer: Any, prompt: BenchPrompt) -> BenchPrompt:
     """Return a conversation as the model is to read it.
 
     A model with a chat template reads what its template makes of what is said; one without reads
-    it as it stands, each turn a paragraph of its own. Texts that are no conversation stay as they
-    are: a passage is continued, not answered.
+    it as it stands, each turn a paragraph of its own. Texts that ask nothing stay as they are: a
+    passage is continued, not answered.
     """
-    if not prompt.turns:
+    if not prompt.turns and not (asks(prompt.workload) and is_chat(tokenizer)):
         return prompt
-    if getattr(tokenizer, "chat_template", None) is None:
+    if not is_chat(tokenizer):
         turns = tuple(f"\n\n{turn}\n\n" for turn in prompt.turns)
         return replace(prompt, text=f"{prompt.text}\n\n", turns=turns)
     said = [{"role": "user", "content": prompt.text}]
@@ -92,6 +92,11 @@ def as_asked(tokenizer: Any, prompt: BenchPrompt) -> BenchPrompt:
         said += [{"role": "assistant", "content": _MARK}, {"role": "user", "content": turn}]
         later.append(_rendered(tokenizer, said).rpartition(_MARK)[2])
     return replace(prompt, text=text, turns=tuple(later))
+
+
+def is_chat(tokenizer: Any) -> bool:
+    """Return whether a model's tokenizer has a chat template."""
+    return getattr(tokenizer, "chat_template", None) is not None
 
 
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"

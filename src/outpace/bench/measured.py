@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .differences import Difference
+from .fitting import is_chat
 from .sample import Sample
-from .workloads import BenchPrompt, prompts_hash
+from .workloads import BenchPrompt, note_for, prompts_hash
 
 BASELINE = "hf"
 """What every speed-up is measured against."""
@@ -50,17 +51,21 @@ class Asked:
         texts: workload and name of each.
         sha256: equal exactly where all texts are.
         cut: how many were too long for the models.
+        note: what has to be said of them with this target.
     """
 
     texts: list[tuple[str, str]] = field(default_factory=list)
     sha256: str = ""
     cut: int = 0
+    note: str | None = None
 
     @classmethod
-    def of(cls, prompts: Sequence[BenchPrompt], cut: int = 0) -> Asked:
-        """Return what is kept of prompts."""
+    def of(cls, prompts: Sequence[BenchPrompt], cut: int = 0, tokenizer: Any = None) -> Asked:
+        """Return what is kept of prompts, and said of them with a target's tokenizer."""
         texts = [(prompt.workload, prompt.name) for prompt in prompts]
-        return cls(texts, prompts_hash(prompts), cut)
+        names = list(dict.fromkeys(prompt.workload for prompt in prompts))
+        note = None if is_chat(tokenizer) else note_for(names)
+        return cls(texts, prompts_hash(prompts), cut, note)
 
 
 @dataclass(slots=True)

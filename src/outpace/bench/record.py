@@ -148,6 +148,8 @@ def _warnings(done: Measured, record: Record) -> list[dict[str, str]]:
                 "used",
             )
         )
+    if done.asked.note is not None:
+        found.append(("continued", done.asked.note))
     found += [("unusable", f"{name}: no figures: {why}") for name, why in done.unusable.items()]
     found += _drifted(done)
     shares = [text["repeated_8gram_share"] for text in record["prompts"]["texts"]]

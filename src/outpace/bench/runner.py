@@ -59,15 +59,25 @@ class Bench:
     @property
     def steps(self) -> int:
         """How many texts will be written."""
-        tuned = sum(isinstance(method, TunedAssisted) for method in self.methods)
-        each = self.warmup + 1 + self.repeats * len(self.prompts)
-        return len(self.methods) * each + tuned * tuning_steps(len(self.prompts)) + 2
+        return self.steps_left(self.begun())
+
+    def steps_left(self, done: Measured) -> int:
+        """Return how many texts will be written to go on with what is done."""
+        texts, steps = self.repeats * len(self.prompts), 0
+        for method in self.methods:
+            left = texts - len(done.samples.get(method.name, ()))
+            if left:
+                known = method.name in done.methods
+                tuned = isinstance(method, TunedAssisted) and not (known or method.is_tuned)
+                steps += self.warmup + left + (not known)
+                steps += tuning_steps(len(self.prompts)) * tuned
+        return steps + 2 if steps else 0
 
     def begun(self) -> Measured:
         """Return what is measured before anything is."""
         return Measured(
             reference=self.reference,
-            asked=Asked.of(self.prompts, self.cut),
+            asked=Asked.of(self.prompts, self.cut, self.models.target.tokenizer),
             repeats=self.repeats,
             samples={method.name: {} for method in self.methods},
         )

@@ -106,13 +106,18 @@ def note_for(names: Sequence[str]) -> str | None:
     Args:
         names: as :func:`load_prompts` takes them.
     """
-    asking = [name for name in names if _base(name) in _ASKING]
+    asking = [name for name in names if asks(name)]
     if not asking:
         return None
     return (
         f"{', '.join(dict.fromkeys(asking))}: a model that is no chat model neither answers nor "
         "translates; what is measured is how it continues the text of the question"
     )
+
+
+def asks(name: str) -> bool:
+    """Return whether a workload asks questions, which a chat model reads through its template."""
+    return _base(name) in _ASKING
 
 
 def _base(name: str) -> str:

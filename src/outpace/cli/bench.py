@@ -59,9 +59,10 @@ def bench(
         list[str] | None,
         a_text(
             "NAMES",
-            "Separated by commas: wikitext, pg19, humaneval, spec-bench, or a file (.txt is one "
-            'prompt, .jsonl has a text or an object with "prompt" a line). Default: '
-            "pg19,humaneval.",
+            "Separated by commas: wikitext, pg19, tinystories, humaneval, spec-bench, "
+            "spec-bench:TASK, mt-bench, synthetic(tokens=N), hub:NAME, modelscope:ORG/NAME, or a "
+            'file (.txt is one prompt, .jsonl has a text or an object with "prompt" or "turns" a '
+            "line). Default: pg19,humaneval.",
         ),
     ] = None,
     data_dir: Annotated[

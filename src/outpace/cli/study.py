@@ -112,7 +112,7 @@ def _run(study: "Study", folder: Path, resume: bool) -> int:
     elif folder.exists() and not folder.is_dir():
         raise InvalidArgument(f"{folder} is no folder: give another --out")
     _check_folder(folder, FILE)
-    with progress(1) as notify:
+    with progress(0) as notify:
         run = StudyRun(
             study,
             folder,

@@ -11,7 +11,7 @@ from .words import escaped
 
 _FIGURE = re.compile(
     r"[+−-]?[\d.,\s]*\d[\d.,\s]*[%×x]?"
-    r"([\s(±–/+−-]*\d[\d.,\s]*[%×x]?|[\s(]+–)*\)?\s*(ms|s|µs|[kKMG]i?B|tokens/s|%|×)?"
+    r"([\s([±–/+−-]*\d[\d.,\s]*[%×x]?|[\s(]+–)*[)\]]?\s*(ms|s|µs|[kKMG]i?B|tokens/s|%|×|\?)?"
 )
 
 

@@ -13,6 +13,7 @@ from ..report import same_text
 from .outcome import Row
 
 NONE = "–"
+_SPACE = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,9 @@ def _mean(value: Mapping[str, Any]) -> str:
 
 def _range(value: Interval) -> str:
     if value.low is None or value.high is None:
-        return f"{value.value:.2f} (–)"
-    mark = " ?" if value.is_unsure else ""
-    return f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]{mark}"
+        return f"{value.value:.2f}{_SPACE}(–)"
+    mark = f"{_SPACE}?" if value.is_unsure else ""
+    return f"{value.value:.2f}{_SPACE}[{value.low:.2f},{_SPACE}{value.high:.2f}]{mark}"
 
 
 def _quantiles(value: Mapping[str, float]) -> str:

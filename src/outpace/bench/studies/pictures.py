@@ -43,6 +43,8 @@ COLOURS = (
 """As many as a page has properties ``--series-…``; each stands for one of them."""
 INK = "#1f2328"
 _KEYS = ("name", "title", "kind", "x", "y", "series", "panels", "methods")
+_WIDTH = 9.6
+"""Inches, of all pictures alike, so that letters are equally large in all."""
 _MARKS = "osD^vPX*"
 _MEMORY = ("target weights", "drafter weights", "KV of the target", "KV of the drafter", "stores")
 
@@ -155,7 +157,7 @@ def themed(svg: str) -> str:
     return svg.replace(INK, "currentColor")
 
 
-def _subplots(rows: int, columns: int, width: float = 4.6, height: float = 3.1) -> Any:
+def _subplots(rows: int, columns: int, height: float = 3.1) -> Any:
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -181,7 +183,7 @@ def _subplots(rows: int, columns: int, width: float = 4.6, height: float = 3.1) 
         figure, axes = plt.subplots(
             rows,
             columns,
-            figsize=(width * columns, height * rows),
+            figsize=(_WIDTH, height * rows),
             squeeze=False,
             layout="constrained",
         )
@@ -265,7 +267,7 @@ def _lines(sketch: Sketch, rows: Sequence[Row]) -> Any:
             elif len(numbers) <= 8:
                 ax.set_xticks([one for one in numbers if one is not None])
             if ax.get_legend_handles_labels()[0] and across == 0:
-                ax.legend(fontsize=7.5)
+                ax.legend(fontsize=7.5, frameon=False)
     return figure
 
 
@@ -282,24 +284,25 @@ def _finish(ax: Any, name: str, x: str, title: str) -> None:
 def _bars(sketch: Sketch, rows: Sequence[Row]) -> Any:
     panels = _panels(sketch, rows)
     longest = max(len(members) for _, members in panels)
-    figure, axes = _subplots(len(panels), len(sketch.y), 5.4, 0.9 + 0.25 * longest)
+    figure, axes = _subplots(len(panels), len(sketch.y), 0.9 + 0.22 * longest)
     for down, (title, members) in enumerate(panels):
         for across, name in enumerate(sketch.y):
             ax = axes[down][across]
-            known = [(row, value) for row in members if (value := _value(row, name)) is not None]
+            known = [(row, _value(row, name) or (0.0, 0.0, 0.0)) for row in members]
             groups = list(dict.fromkeys(_key(row, sketch.series) for row, _ in known))
             for place, (row, value) in enumerate(known):
                 number = groups.index(_key(row, sketch.series)) if len(groups) <= 8 else 0
                 ax.barh(
                     place,
                     value[0],
-                    xerr=[[value[1]], [value[2]]],
+                    xerr=[[value[1]], [value[2]]] if any(value[1:]) else None,
                     color=COLOURS[number % len(COLOURS)],
                     height=0.7,
                     error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK},
                 )
-            ax.set_yticks(range(len(known)), [_bar_name(row, sketch) for row, _ in known])
-            ax.invert_yaxis()
+            names = [_bar_name(row, sketch) if not across else "" for row, _ in known]
+            ax.set_yticks(range(len(known)), names)
+            ax.set_ylim(len(known) - 0.4, -0.6)
             ax.set_xlabel(COLUMNS[name].head)
             if title:
                 ax.set_title(title, loc="left")
@@ -322,7 +325,7 @@ def _bar_name(row: Row, sketch: Sketch) -> str:
 def _depths(sketch: Sketch, rows: Sequence[Row]) -> Any:
     """Draw how often a draft token is accepted at each depth, once all before it were."""
     panels = _panels(sketch, rows)
-    figure, axes = _subplots(len(panels), 1, 6.4)
+    figure, axes = _subplots(len(panels), 1, 3.6)
     for down, (title, members) in enumerate(panels):
         ax = axes[down][0]
         known = [row for row in members if row.figure("per_depth_acceptance")]
@@ -343,14 +346,14 @@ def _depths(sketch: Sketch, rows: Sequence[Row]) -> Any:
         if title:
             ax.set_title(title, loc="left")
         if known:
-            ax.legend(fontsize=7.5)
+            ax.legend(fontsize=7.5, frameon=False)
         ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     return figure
 
 
 def _memory(sketch: Sketch, rows: Sequence[Row]) -> Any:
     """Draw what lies in memory, component by component."""
-    figure, axes = _subplots(1, 1, 7.2, 1.2 + 0.25 * len(rows))
+    figure, axes = _subplots(1, 1, 1.2 + 0.22 * len(rows))
     ax = axes[0][0]
     for place, row in enumerate(rows):
         left = 0.0
@@ -372,8 +375,8 @@ def _memory(sketch: Sketch, rows: Sequence[Row]) -> Any:
             )
             left += size / 1e6
     ax.set_yticks(range(len(rows)), [_bar_name(row, sketch) for row in rows])
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel("MB")
-    ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.4, -0.25), ncols=3)
+    figure.legend(fontsize=7.5, loc="outside lower center", ncols=5, frameon=False)
     ax.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     return figure

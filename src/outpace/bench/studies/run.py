@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from ...compose import lacks_model
 from ...errors import InvalidArgument, OutpaceError
 from ...models import LanguageModel, load
 from ...stopping import check_ends
-from ..baselines import cannot_assist
+from ..baselines import TunedAssisted, cannot_assist
 from ..environment import environment
 from ..fitting import fit_prompts
 from ..keeping import Notify, silent
@@ -30,8 +31,11 @@ from ..workloads import BenchPrompt, load_prompts
 from .journal import Journal, Recorder
 from .study import Setting, Study, shown
 
-MISSING = "missing: there is no cache policy"
+MISSING = "missing until there is the cache policy"
 """How the reason begins why a method of a later version has no figures yet."""
+TUNED = "hf-assisted-tuned"
+_LAW = ("target", "drafter", "dtype", "device", "prompts", "temperature", "repetition_penalty")
+"""What transformers' assisted generation is tuned for anew; lengths are not among it."""
 Prepare = Callable[[Sequence[LanguageModel], str], None]
 """Has models run as an option says: models and the name of a runtime."""
 
@@ -62,6 +66,7 @@ class StudyRun:
     said: Callable[[str], None] = print
     _loaded: dict[tuple[str, ...], LanguageModel] = field(default_factory=dict)
     _others: dict[str, LanguageModel] = field(default_factory=dict)
+    _tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, journal: Journal) -> bool:
         """Measure what is missing; return whether the study is whole.
@@ -123,8 +128,15 @@ class StudyRun:
         for method in methods:
             if is_missing(done.unusable.get(method.name)):
                 del done.unusable[method.name]
+        law = json.dumps({name: config[name] for name in _LAW})
+        for method in methods:
+            if isinstance(method, TunedAssisted) and law in self._tuned:
+                method.use(self._tuned[law])
+        self.notify(f"{setting.part}: begun", more=bench.steps_left(done) + 1)
         with _threads_kept():
             result = bench.run(self.notify, done, recorder)
+        if TUNED in result.methods:
+            self._tuned[law] = result.methods[TUNED].settings
         if setting.costs and not journal.of("costs", setting=setting.id):
             used = {m.name: m for method in methods for m in method.models_used}
             journal.add("costs", setting=setting.id, run=run, costs=prices(list(used.values())))
@@ -158,7 +170,7 @@ class StudyRun:
         for one in setting.methods:
             why = None
             if policy := lacks_policy(one.name):
-                why = f"{MISSING} {policy} yet"
+                why = f"{MISSING} {policy.partition('(')[0]}"
             elif needs_drafter(one.name) and models.drafter is None:
                 why = "it needs a draft model: give --drafter"
             elif one.name.startswith("hf-assisted"):
@@ -257,6 +269,7 @@ def _write_head(journal: Journal, setting: Setting, done: Measured, run: int) ->
         texts=done.asked.texts,
         sha256=done.asked.sha256,
         cut=done.asked.cut,
+        note=done.asked.note,
     )
 
 

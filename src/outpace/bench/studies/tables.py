@@ -61,10 +61,16 @@ class Plan:
     methods: Sequence[str]
     pivot: str | None
     note: str
+    complete: bool = False
 
     @classmethod
-    def of(cls, table: Mapping[str, Any], part: Part) -> Plan:
+    def of(cls, table: Mapping[str, Any], part: Part, *, complete: bool = False) -> Plan:
         """Return what a table of a study file asks for.
+
+        Args:
+            table: of the file.
+            part: whose.
+            complete: whether it also has a row for every method without figures.
 
         Raises:
             InvalidArgument: it cannot be read.
@@ -93,20 +99,23 @@ class Plan:
             list(table.get("methods", ())),
             pivot,
             str(table.get("note", "")),
+            complete and pivot is None,
         )
 
     def chosen(self, rows: Sequence[Row]) -> list[Row]:
         """Return the rows it shows."""
-        if not self.methods:
-            return list(rows)
-        return [row for row in rows if {row.template, row.method} & set(self.methods)]
+        return [
+            row
+            for row in rows
+            if (row.result is not None or self.complete)
+            and (not self.methods or {row.template, row.method} & set(self.methods))
+        ]
 
     def table(self, rows: Sequence[Row], part: Part) -> Table:
         """Return the table."""
         rows = self.chosen(rows)
         name = f"{part.name}-{self.name}"
-        missing = [f"{row.method}: {row.why}" for row in rows if row.result is None]
-        note = " ".join([self.note, *(f"No figures for {one}." for one in dict.fromkeys(missing))])
+        note = " ".join([self.note, *_without(rows)])
         if self.pivot is not None:
             head, cells = self._pivoted(rows)
         else:
@@ -144,8 +153,9 @@ class Plan:
 
 
 def plans(part: Part) -> list[Plan]:
-    """Return the tables of a part."""
-    return [Plan.of(table, part) for table in part.tables or USUAL]
+    """Return the tables of a part; the first one names what has no figures."""
+    tables = part.tables or USUAL
+    return [Plan.of(table, part, complete=not n) for n, table in enumerate(tables)]
 
 
 def markdown(table: Table) -> str:
@@ -179,6 +189,15 @@ def comma_separated(values: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(values)
     return out.getvalue()
+
+
+def _without(rows: Sequence[Row]) -> list[str]:
+    """Return sentences that name the methods without figures, and say why."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.result is None:
+            reasons.setdefault(row.why, []).append(row.method)
+    return [f"No figures ({why}): {', '.join(dict.fromkeys(n))}." for why, n in reasons.items()]
 
 
 _HEADS = {"method": "method", KIND: "texts"}
@@ -219,6 +238,7 @@ def _escaped(cell: str) -> str:
 _TEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
+    "\N{NO-BREAK SPACE}": "~",
     "^": r"\textasciicircum{}",
     **{one: "\\" + one for one in "&%$#_{}"},
     "×": r"$\times$",

@@ -9,6 +9,7 @@ from typing import Any
 from ..measured import BASELINE
 from ..record import FEW, Record
 from .outcome import spoken
+from .run import drafter_of
 from .study import Setting, Study
 
 EMBEDDED = "zoo:"
@@ -18,11 +19,6 @@ THEIRS = (
     "one's own texts can be compared; tokens a second, memory in gigabytes and the height of a "
     "speed-up cannot, since what a forward costs against everything around it is another matter."
 )
-CONTINUED = (
-    "The embedded models cannot chat or translate: on such prompts the continuation of the text is "
-    "measured."
-)
-_ASKED = ("spec-bench", "mt-bench")
 
 
 def lead(study: Study, found: Sequence[tuple[Setting, Record]]) -> list[str]:
@@ -33,16 +29,13 @@ def lead(study: Study, found: Sequence[tuple[Setting, Record]]) -> list[str]:
     where = found[0][1]["environment"] if found else {}
     if small or not where.get("gpu"):
         told.append(THEIRS)
-    prompts = [name for setting, _ in found for name in setting.config["prompts"]]
-    if small and any(name.startswith(_ASKED) for name in prompts):
-        told.append(CONTINUED)
     told += [text for text in (study.question, study.reference) if text]
     told.append(_how(config, study))
     return told
 
 
 def _how(config: Any, study: Study) -> str:
-    drafter = config["drafter"] or "its own drafter"
+    drafter = drafter_of(config) or "none"
     form = " Quick form: few and short texts, to see that it runs; its figures mean little." * (
         study.quick
     )
