@@ -15,7 +15,7 @@ from outpace.bench import (
 )
 from outpace.bench.methods import Method
 from outpace.bench.metrics import Interval, speedup
-from outpace.cli.bench import progress
+from outpace.cli.progress import progress
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RESULTS = DOCS / "results"

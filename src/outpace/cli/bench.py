@@ -1,11 +1,9 @@
 """``outpace bench``: what is fastest here, by how much, and is the text still the same."""
 
 import json
-import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,17 +12,18 @@ import typer
 from .. import zoo
 from ..calls import split
 from ..errors import InvalidArgument
+from .files import writable, write_file
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
+from .progress import progress
 from .recipe import a_recipe, is_given, recipe_for
+from .tables import grid, show
 from .text import visible
 from .warm import RUNTIME, run_as
 
 if TYPE_CHECKING:
     from ..bench import Bench, BenchPrompt, Models, Record
-    from ..bench.keeping import Notify
     from ..recipe import Recipe
-    from .screen import Screen
 
 DEFAULT_METHODS = ("hf", "hf-assisted", "plain", "draft", "prompt-lookup", "ngram")
 
@@ -96,6 +95,10 @@ def bench(
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     runtime: Annotated[str, a_text("NAME", f"{RUNTIME} Models are compiled first.")] = "auto",
     seed: Annotated[int, a_whole("Of the noise and of the order of the methods.")] = 0,
+    replay: Annotated[
+        str | None,
+        a_text("RECORD", "Run again what this record of --json says, and compare with it."),
+    ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="OUT", help="Write the whole record here.")
     ] = None,
@@ -105,55 +108,77 @@ def bench(
     color: Annotated[bool, typer.Option(help="Colours, on a terminal.")] = True,
 ) -> int:
     """Measure methods side by side: same prompts, in turn, in one process."""
-    from .screen import Screen, loading
-
     outputs = [writable(one) for one in (json_file, markdown_file) if one is not None]
     if len(set(outputs)) < len(outputs):
         raise InvalidArgument(f"--json and --markdown are one file ({json_file}): give two")
-    recipe = None
-    if recipe_file is not None:
-        recipe, drafter = _recipe(context, recipe_file, drafter)
-        target, dtype, device = recipe.target, recipe.dtype, recipe.device
-    pair = zoo.partner(target)
-    if drafter is None and pair.startswith(zoo.PREFIX):
-        drafter = pair
-    names = names_in(methods) if methods else _default_methods(drafter)
-    names += [f"tree:{shape}" for shape in tree or ()]
-    names += [] if recipe is None else ["recipe"]
-    config: dict[str, Any] = {
-        "target": target,
-        "drafter": drafter,
-        "methods": names,
-        "recipe": recipe_file,
-        "prompts": names_in(prompts or ["pg19,humaneval"]),
-        "data_dir": data_dir,
-        "limit": limit,
-        "prompt_tokens": prompt_tokens,
-        "max_new_tokens": max_new_tokens,
-        "repeats": repeats,
-        "warmup": warmup,
-        "draft_length": draft_length,
-        "temperature": temperature,
-        "dtype": dtype,
-        "device": device,
-        "runtime": runtime,
-        "seed": seed,
-    }
-    with loading(f"loading {target}"):
-        made, where = _prepare(config, recipe, chosen=bool(methods))
+    before, recipe = None, None
+    if replay is not None:
+        before, config, recipe = _replayed(context, replay)
+    else:
+        if recipe_file is not None:
+            recipe, drafter = _recipe(context, recipe_file, drafter)
+            target, dtype, device = recipe.target, recipe.dtype, recipe.device
+        pair = zoo.partner(target)
+        if drafter is None and pair.startswith(zoo.PREFIX):
+            drafter = pair
+        names = names_in(methods) if methods else _default_methods(drafter)
+        names += [f"tree:{shape}" for shape in tree or ()]
+        names += [] if recipe is None else ["recipe"]
+        config = {
+            "target": target,
+            "drafter": drafter,
+            "methods": names,
+            "recipe": recipe_file,
+            "prompts": names_in(prompts or ["pg19,humaneval"]),
+            "data_dir": data_dir,
+            "limit": limit,
+            "prompt_tokens": prompt_tokens,
+            "max_new_tokens": max_new_tokens,
+            "repeats": repeats,
+            "warmup": warmup,
+            "draft_length": draft_length,
+            "temperature": temperature,
+            "dtype": dtype,
+            "device": device,
+            "runtime": runtime,
+            "seed": seed,
+        }
+    chosen = bool(methods) or before is not None
+    return _measure(config, recipe, before, (json_file, markdown_file), chosen=chosen, color=color)
+
+
+def _measure(
+    config: dict[str, Any],
+    recipe: "Recipe | None",
+    before: "Record | None",
+    files: tuple[str | None, str | None],
+    *,
+    chosen: bool,
+    color: bool,
+) -> int:
+    """Measure, write and show; return the exit code."""
+    from ..bench import make_record
+    from ..bench.again import COMPARED, Again
+    from ..bench.report import is_wrong, markdown
+    from .screen import Screen, loading
+
+    with loading(f"loading {config['target']}"):
+        made, where = _prepare(config, recipe, chosen=chosen)
     screen = Screen(sys.stdout, color=color)
     with progress(made.steps) as notify:
         done = made.run(notify)
-    from ..bench import make_record
-    from ..bench.report import is_wrong, markdown
-
     record = make_record(done, {**config, "command": _command(config)}, where)
     lost = []
-    if json_file is not None:
-        lost += write_file(json_file, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    if markdown_file is not None:
-        lost += write_file(markdown_file, markdown(record))
+    for file, text in zip(files, (_as_json(record), markdown(record)), strict=True):
+        if file is not None:
+            lost += write_file(file, text)
     show(screen, record)
+    if before is not None:
+        both = Again(before, record)
+        screen.console.print(grid(COMPARED, both.rows(), screen))
+        screen.console.print(both.verdict())
+        for sentence in both.sentences():
+            screen.console.print(f"note: {visible(sentence)}", style="yellow")
     if lost:
         raise InvalidArgument(f"not written: {'; '.join(lost)}: give another place")
     if done.interrupted:
@@ -161,34 +186,42 @@ def bench(
     return 1 if done.failed or is_wrong(record) else 0
 
 
-def show(screen: "Screen", record: "Record", *, brief: bool = False) -> None:
-    """Print the tables of a record, the verdict and the warnings.
+def _as_json(record: "Record") -> str:
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
-    Args:
-        screen: where.
-        record: of a run.
-        brief: leave out the table by kind of text, and advice about options.
-    """
-    from ..bench.report import (
-        BREAKDOWN,
-        SPEED,
-        TEXT,
-        breakdown_rows,
-        speed_rows,
-        text_rows,
-        verdict,
-    )
 
-    if not screen.terminal:
-        screen.console.width = 200  # nothing is gained by folding lines for a file
-    screen.console.print(grid(SPEED, speed_rows(record), screen))
-    screen.console.print(grid(TEXT, text_rows(record), screen))
-    if not brief and (cells := breakdown_rows(record)):
-        screen.console.print(grid(BREAKDOWN, cells, screen))
-    screen.console.print(verdict(record))
-    for warning in record["warnings"]:
-        if not (brief and warning["kind"] in {"interval", "few"}):
-            screen.console.print(f"warning: {visible(warning['text'])}", style="yellow")
+_OWN = ("replay", "json_file", "markdown_file", "color")
+"""Options that say nothing of what is measured."""
+
+
+def _replayed(
+    context: typer.Context, file: str
+) -> tuple["Record", dict[str, Any], "Recipe | None"]:
+    """Return a record, what it was asked for with, and the recipe it measured."""
+    from ..bench.again import read_record
+
+    for name in context.params:
+        if name not in _OWN and is_given(context, name):
+            raise InvalidArgument(
+                f"--{name.replace('_', '-')} with --replay, which runs what its record says: leave "
+                "one of them out"
+            )
+    before = read_record(Path(file))
+    config = {name: value for name, value in before["config"].items() if name != "command"}
+    lacking = [name for name in context.params if name not in {*_OWN, "tree", "recipe_file"}]
+    for name in lacking:
+        if name not in config:
+            raise InvalidArgument(
+                f"record {file} does not say its {name}: only what outpace bench measured can be "
+                "run again"
+            )
+    recipe = None
+    if config["recipe"] is not None:
+        from ..recipe import Recipe
+
+        same = {name: config[name] for name in ("target", "dtype", "device")}
+        recipe = Recipe.read(config["recipe"]).but(**same)
+    return before, config, recipe
 
 
 def _recipe(context: typer.Context, file: str, drafter: str | None) -> tuple["Recipe", str | None]:
@@ -297,94 +330,3 @@ def _command(config: dict[str, Any]) -> str:
         text = ",".join(value) if isinstance(value, list) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
-
-
-def writable(name: str) -> Path:
-    """Refuse a file that could not be written after minutes of measuring."""
-    path = Path(name).expanduser().resolve()
-    if path.is_dir():
-        raise InvalidArgument(f"{name} is a folder: give the name of a file")
-    if not path.parent.is_dir():
-        raise InvalidArgument(f"{name}: the folder {path.parent} is not there: make it first")
-    if not os.access(path if _is_special(path) else path.parent, os.W_OK):
-        raise InvalidArgument(f"{name} cannot be written: give another place")
-    return path
-
-
-def write_file(name: str, text: str) -> list[str]:
-    """Write a file whole or not at all; return why it could not be written."""
-    path = Path(name).expanduser().resolve()
-    try:
-        if _is_special(path):
-            path.write_text(text, encoding="utf-8")
-        else:
-            new = path.with_name(path.name + ".new")
-            new.write_text(text, encoding="utf-8")
-            new.replace(path)
-    except OSError as error:
-        return [f"{name} ({error.strerror})"]
-    return []
-
-
-def _is_special(path: Path) -> bool:
-    """Return whether this is a device or a pipe, which no other file may take the place of."""
-    return path.exists() and not path.is_file()
-
-
-@contextmanager
-def progress(steps: int, unit: str = "texts") -> Iterator["Notify"]:
-    """Show a bar with the time left on a terminal, elsewhere a line at every tenth."""
-    from .screen import Screen
-
-    screen = Screen(sys.stderr)
-    if not screen.terminal:
-        done, total = 0, steps
-
-        def line(what: str, *, more: int = 0) -> None:
-            nonlocal done, total
-            done, total = done + 1, total + more
-            if done * 10 // total > (done - 1) * 10 // total:
-                print(f"{done} of {total} {unit} ({visible(what)})", file=sys.stderr, flush=True)
-
-        yield line
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=screen.console,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("starting", total=steps)
-
-        def advance(what: str, *, more: int = 0) -> None:
-            total = (bar.tasks[0].total or 0) + more
-            bar.update(task, advance=1, total=total, description=visible(what))
-
-        yield advance
-
-
-def grid(head: Sequence[str], cells: Sequence[Sequence[str]], screen: "Screen") -> Any:
-    """Return a table for a screen."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    style = "bold" if screen.colored else ""
-    table = Table(box=box.SIMPLE_HEAD, header_style=style, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in head:
-        left = name in {"texts", "method", "same text"}
-        table.add_column(name.replace(" ", "\n", 1), justify="left" if left else "right")
-    for row in cells:
-        table.add_row(*(Text(visible(cell), overflow="fold") for cell in row))
-    return table

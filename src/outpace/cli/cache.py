@@ -22,8 +22,8 @@ def ls(
 ) -> int:
     """List the compiled models, the one used last first."""
     from ..models import artefacts
-    from .bench import grid
     from .screen import Screen
+    from .tables import grid
 
     found, making = artefacts.artefacts(), artefacts.being_made()
     if as_json:

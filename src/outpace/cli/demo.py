@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import zoo
-from .bench import DEFAULT_METHODS, progress, show
+from .bench import DEFAULT_METHODS
 from .interrupt import INTERRUPTED
 from .options import a_whole
+from .progress import progress
+from .tables import show
 
 if TYPE_CHECKING:
     from ..bench import BenchPrompt, Models

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InvalidArgument
-from .bench import names_in, progress
+from .bench import names_in
 from .options import a_text, a_whole
+from .progress import progress
 from .text import visible
 from .warm import run_as
 

@@ -11,9 +11,12 @@ import typer
 
 from .. import zoo
 from ..errors import InvalidArgument
-from .bench import grid, names_in, progress, writable, write_file
+from .bench import names_in
+from .files import writable, write_file
 from .interrupt import INTERRUPTED
 from .options import a_number, a_text, a_whole
+from .progress import progress
+from .tables import grid
 from .text import visible
 from .warm import RUNTIME, run_as
 
