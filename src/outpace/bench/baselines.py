@@ -31,7 +31,7 @@ from .workloads import BenchPrompt, spread
 ROLLS_BACK = (5, 16)
 TUNED_LENGTHS = range(2, 11)
 TUNED_THRESHOLDS = (0.0, 0.2, 0.4, 0.6)
-TUNING_TOKENS = 128
+TUNING_TOKENS = 64
 """Of each text it is tuned on, at most: longer ones are measured, but not 36 times over."""
 TUNING_PROMPTS, TUNED_FINALISTS, TUNED_PROMPTS = 2, 5, 6
 """Prompts all settings are tried on; how many settings come into the second round; on how many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,6 +19,9 @@ from .measured import BASELINE, Asked, Facts, Key, Measured, weights_of
 from .methods import Method, Models
 from .sample import Sample, Writing
 from .workloads import BenchPrompt
+
+WARM = 128
+"""New tokens of a warm-up, at most."""
 
 
 @dataclass(slots=True)
@@ -146,10 +149,11 @@ class _Run:
         for step in method.prepare(prompts, self.writing):
             self.notify(f"preparing: {name}: {step}", more=1)
         cold = None
+        short = replace(self.writing, max_new_tokens=min(WARM, self.writing.max_new_tokens))
         for number in range(bench.warmup):
             with method.ready():
-                warm = method.write(prompts[number % len(prompts)], self.writing)
-            cold = warm.seconds if cold is None else cold
+                warm = method.write(prompts[number % len(prompts)], short)
+            cold = warm.seconds / len(warm.tokens) if cold is None else cold
             self.notify(f"warm-up: {name}")
         if known is not None:
             method.use(known.settings)

@@ -289,9 +289,11 @@ def _prepare(
         if why is not None:
             print(why, file=sys.stderr)
     prompts, cut = fit_prompts(prompts, models, config["max_new_tokens"])
+    methods = [make_method(name, models, config["draft_length"]) for name in names]
+    run_as(list(models.others.values()), config["runtime"])
     made = Bench(
         models,
-        [make_method(name, models, config["draft_length"]) for name in names],
+        methods,
         prompts,
         Writing(config["max_new_tokens"], config["temperature"], config["seed"]),
         config["repeats"],

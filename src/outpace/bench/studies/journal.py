@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..sample import Gaps, Sample
 FILE = "records.jsonl"
 FORMAT = 1
 Line = dict[str, Any]
-_SHOWN = 256
+_SHOWN = 128
 """Rounds of a text that are kept to be drawn."""
 
 
@@ -143,6 +143,7 @@ class Recorder(Keeping):
         run: which run of the study this is.
         axes: what a study varied of each method.
         text: from token id to its text.
+        draws: whether to keep the rounds of texts, to draw them.
     """
 
     def __init__(
@@ -151,10 +152,12 @@ class Recorder(Keeping):
         setting: str,
         run: int,
         axes: Mapping[str, Mapping[str, Any]],
-        text: Any,
+        text: Callable[[int], str],
+        *,
+        draws: bool = True,
     ) -> None:
         self.journal, self.setting, self.run = journal, setting, run
-        self.axes, self.text = axes, text
+        self.axes, self.text, self.draws = axes, text, draws
         self._texts = {line["id"] for line in journal.of("text")}
 
     def method(self, facts: Facts) -> None:
@@ -179,6 +182,8 @@ class Recorder(Keeping):
 
     def rounds(self, name: str, prompt: int, rounds: Sequence[Round], began: float) -> None:
         """Write down the rounds of a text."""
+        if not self.draws:
+            return
         turns = as_turns(rounds[:_SHOWN], began, self.text)
         self._add("rounds", method=name, prompt=prompt, turns=turns, count=len(rounds))
 

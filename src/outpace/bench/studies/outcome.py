@@ -189,11 +189,11 @@ def _per_prompt_drift(row: Row) -> float | None:
 def _cold_speedup(row: Row) -> float | None:
     """Return the speed-up if the baseline were the first text it wrote, before it was warm."""
     hf = next((r for r in row.record["results"] if r["method"] == "hf"), None)
-    if hf is None or row.result is None or not hf["cold_seconds"]:
+    if hf is None or row.result is None or not hf["cold_seconds_a_token"]:
         return None
     runs = row.result["runs"]
-    mean = sum(run["seconds"] for run in runs) / len(runs)
-    return float(hf["cold_seconds"] / mean)
+    pace = sum(run["seconds"] for run in runs) / sum(run["new_tokens"] for run in runs)
+    return float(hf["cold_seconds_a_token"] / pace)
 
 
 def _weights(row: Row) -> int | None:

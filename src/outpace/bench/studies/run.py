@@ -105,6 +105,7 @@ class StudyRun:
         prompts, cut = fit_prompts(_prompts(config), models, config["max_new_tokens"])
         done = journal.measured(setting.id)
         methods, refused = self._methods(setting, models)
+        self.prepare(list(self._others.values()), config["runtime"])
         bench = Bench(
             models, methods, prompts, _writing(config), config["repeats"], config["warmup"], cut
         )
@@ -123,6 +124,7 @@ class StudyRun:
             run,
             {one.name: {**one.axes, "template": one.template} for one in setting.methods},
             lambda token: tokenizer.decode([token]),
+            draws=setting.id == self.study.settings()[0].id,
         )
         _note_unusable(done, recorder, refused)
         for method in methods:
