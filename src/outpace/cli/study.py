@@ -53,11 +53,12 @@ def study(
     limit: Annotated[int | None, a_whole("Prompts of each workload at most.")] = None,
 ) -> int:
     """Run a study: settings crossed with methods, tables and pictures of them, one page."""
-    from ..bench.studies import Study, study_names
+    from ..bench.studies import Study, pair_names, study_names
 
     if name is None:
-        for known in map(Study.read, study_names()):
-            print(f"{known.name:18} {known.title}")
+        for known in map(Study.read, [*study_names(), *pair_names()]):
+            weights = "" if known.name in study_names() else " (its weights are not embedded)"
+            print(f"{known.name:18} {known.title}{weights}")
         return 0
     asked = {one: context.params[one] for one in _OPTIONS}
     given = {one: value for one, value in asked.items() if value not in (None, ())}

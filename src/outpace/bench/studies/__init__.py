@@ -1,5 +1,5 @@
 """Studies: files of axes over what a benchmark can be asked for, and what is made of them."""
 
-from .study import Study, study_names
+from .study import Study, pair_names, study_names
 
-__all__ = ["Study", "study_names"]
+__all__ = ["Study", "pair_names", "study_names"]

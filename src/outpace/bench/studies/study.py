@@ -171,14 +171,17 @@ class Study:
         Raises:
             InvalidArgument: no such study, or a file that cannot be used.
         """
-        path = _HERE / "files" / f"{name}.toml" if name in study_names() else Path(name)
+        path = Path(name)
+        for folder in ("files", "pairs"):
+            if name in _names(folder):
+                path = _HERE / folder / f"{name}.toml"
         try:
             text = path.expanduser().read_text(encoding="utf-8")
         except OSError as error:
             if path.suffix == ".toml":
                 why = f"study {name}: {error.strerror}: give another file"
                 raise InvalidArgument(why) from error
-            known = unknown_among("study", name, [*study_names(), "all"])
+            known = unknown_among("study", name, [*study_names(), *pair_names(), "all"])
             raise UnknownName(f"{known}, or a file NAME.toml") from error
         except ValueError as error:
             raise InvalidArgument(f"study {name} is not UTF-8: give a text") from error
@@ -226,8 +229,17 @@ class Study:
 
 
 def study_names() -> list[str]:
-    """Return the names of the studies that come with Outpace."""
-    return sorted(path.stem for path in (_HERE / "files").glob("*.toml"))
+    """Return the names of the studies of the embedded models, or of any others."""
+    return _names("files")
+
+
+def pair_names() -> list[str]:
+    """Return the names of the studies of well-known models, for those who have their weights."""
+    return _names("pairs")
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(path.stem for path in (_HERE / folder).glob("*.toml"))
 
 
 def shown(value: object) -> str:
