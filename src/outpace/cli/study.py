@@ -140,7 +140,7 @@ def _write(study: "Study", journal: "Journal", folder: Path) -> None:
 
     files = write_results(study, journal, folder)
     found = outcomes(study, journal)
-    print(verdict(found))
+    print(verdict(study, found))
     for note in warnings(found):
         print(f"warning: {visible(note)}")
     print(f"{len(files)} files in {folder}: {PAGE}, {TEXT}, tables and pictures")

@@ -50,6 +50,7 @@ OPTIONS: Mapping[str, tuple[Any, Check]] = {
     "data_dir": (None, _or_none(_TEXT)),
     "limit": (5, _is_whole(1)),
     "samples": (1, _is_whole(1)),
+    "turns": (2, _is_whole(1)),
     "prompt_tokens": (128, _is_whole(1)),
     "max_new_tokens": (128, _is_whole(1)),
     "repeats": (1, _is_whole(1)),
@@ -62,7 +63,8 @@ OPTIONS: Mapping[str, tuple[Any, Check]] = {
     "seed": (0, _is_whole(0)),
 }
 """Name → default, and what is allowed. ``samples`` is how often each prompt is asked with another
-seed; everything else is as in ``outpace bench``."""
+seed, ``turns`` how many turns of a conversation are had at most; everything else is as in ``outpace
+bench``."""
 DEFAULTS: Mapping[str, Any] = {name: default for name, (default, _) in OPTIONS.items()}
 
 

@@ -87,7 +87,7 @@ def page_of_text(
 ) -> str:
     """Return everything as Markdown."""
     lines = [f"# {study.title}", ""]
-    for paragraph in [*lead(study, found), verdict(found)]:
+    for paragraph in [*lead(study, found), verdict(study, found)]:
         lines += [paragraph, ""]
     for made in parts:
         if len(parts) > 1:
@@ -127,7 +127,7 @@ def document(
     runs = journal.of("run")
     return Document(
         study.title,
-        verdict(found),
+        verdict(study, found),
         lead(study, found),
         warnings(found),
         sections,

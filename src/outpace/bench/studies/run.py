@@ -246,7 +246,7 @@ def _prompts(config: Any) -> list[BenchPrompt]:
         prompt_tokens=config["prompt_tokens"],
     )
     return [
-        replace(prompt, seed=prompt.seed + number)
+        replace(prompt, seed=prompt.seed + number, turns=prompt.turns[: config["turns"] - 1])
         for prompt in found
         for number in range(config["samples"])
     ]

@@ -68,8 +68,12 @@ class Setting:
 
     @property
     def id(self) -> str:
-        """A name that is another one where any option is: records of it can be found again."""
-        digest = sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:8]
+        """A name that is another one where any option is, so that its records are found again.
+
+        Options that have their default do not count: a later version may have more of them.
+        """
+        given = {name: value for name, value in self.config.items() if value != DEFAULTS[name]}
+        digest = sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.part}[{self.label}]#{digest}"
 
     @property

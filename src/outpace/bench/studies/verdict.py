@@ -47,30 +47,41 @@ def _how(config: Any, study: Study) -> str:
     )
 
 
-def verdict(found: Sequence[tuple[Setting, Record]]) -> str:
+def verdict(study: Study, found: Sequence[tuple[Setting, Record]]) -> str:
     """Return what to use: the fastest method, by how much, and whether the text is the same."""
     if not found:
         return "Nothing is measured yet."
-    if len(found) == 1:
-        return _of_one(found[0][1])
-    winners = [(_best(record), setting, record) for setting, record in found]
-    known = [(best, setting, record) for best, setting, record in winners if best is not None]
-    if not known:
-        return "Only the baseline was measured."
-    names = [best["method"] for best, _, _ in known]
-    name = max(dict.fromkeys(names), key=names.count)
-    ratios = [
-        one["speedup_vs_hf"]["value"]
-        for _, record in found
-        for one in record["results"]
-        if one["method"] == name
+    parts: dict[str, list[Record]] = {}
+    for setting, record in found:
+        parts.setdefault(study.part(setting.part).title, []).append(record)
+    told = {
+        title: _of_one(records[0]) if len(records) == 1 else _of_many(records)
+        for title, records in parts.items()
+    }
+    if len(told) == 1:
+        return next(iter(told.values()))
+    return " ".join(f"{title}: {sentence}" for title, sentence in told.items())
+
+
+def _of_many(records: Sequence[Record]) -> str:
+    """Return what is fastest over several settings, of the methods that are in all of them."""
+    speeds = [
+        {one["method"]: one["speedup_vs_hf"]["value"] for one in record["results"] if one["exact"]}
+        for record in records
     ]
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    bounds = f"{min(ratios):.1f} to {max(ratios):.1f} ×" if len(ratios) > 1 else f"{mean:.1f} ×"
+    common = set.intersection(*map(set, speeds)) - {BASELINE}
+    if not common:
+        return "No method but the baseline is in all settings."
+    means = {
+        name: math.exp(sum(math.log(one[name]) for one in speeds) / len(speeds)) for name in common
+    }
+    name = max(sorted(means), key=means.__getitem__)
+    ratios = [one[name] for one in speeds]
+    wins = sum(max(one, key=one.__getitem__) == name for one in speeds)
     return (
-        f"Use {spoken(name)}: {mean:.1f} × transformers' generate over {len(ratios)} settings "
-        f"({bounds}), the fastest in {names.count(name)} of {len(known)}. "
-        f"{_texts([record for _, record in found], name)}"
+        f"Use {spoken(name)}: {means[name]:.1f} × transformers' generate over {len(ratios)} "
+        f"settings ({min(ratios):.1f} to {max(ratios):.1f} ×), the fastest in {wins} of them. "
+        f"{_texts(records, name)}"
     )
 
 
