@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from commandline import Ran, Run
 from studies import METHODS, cells, lines, write_study
+
+from outpace.cli import main
 
 PROMPTS, SETTINGS = 4, 2
 MEASURED = ("hf", *METHODS)
@@ -80,16 +83,19 @@ def check_anchors(out: Path) -> None:
         for line in lines(out, "cell")
         if line["method"] == "hf"
     }
-    needed = set()
+    needed, early = set(), 0
     for line in lines(out, "cell"):
         key = (line["setting"], line["prompt"], line["repeat"])
-        if baseline[key] != line["run"]:
+        early += baseline[key] > line["run"]  # it was stopped before the baseline's turn
+        if baseline[key] < line["run"]:
             needed.add((*key, line["run"]))
     found = [
         (line["setting"], line["prompt"], line["repeat"], line["run"])
         for line in lines(out, "anchor")
     ]
     assert sorted(found) == sorted(needed)
+    unpaired = f"{early} texts stand next to a baseline of another run"
+    assert (unpaired in (out / "results.md").read_text()) == bool(early)
 
 
 def test_killed_in_the_middle(run: Run, file: Path, out: Path, stopped: Stop) -> None:
@@ -130,19 +136,6 @@ def test_killed_twice_with_a_line_cut_short(
     assert len(lines(out, "run")) == 2  # nothing was left to measure
 
 
-def test_a_line_added_after_everything_is_left_out(
-    run: Run, file: Path, out: Path
-) -> None:
-    assert run("study", file, "--out", out).code == 0
-    records = out / "records.jsonl"
-    whole = records.read_bytes()
-    records.write_bytes(whole + b'{"kind"')
-    ran = run("report", out)
-    assert ran.code == 0
-    assert ran.err.count("its last line was cut short") == 1
-    check_whole(out)
-
-
 def test_ctrl_c_in_the_middle(run: Run, file: Path, out: Path, stopped: Stop) -> None:
     code, before = stopped(6, signal.SIGINT)
     assert code == 130
@@ -157,42 +150,77 @@ def test_ctrl_c_in_the_middle(run: Run, file: Path, out: Path, stopped: Stop) ->
     assert "interrupted" not in (out / "results.md").read_text()
 
 
-@pytest.mark.parametrize("kind", ["surprise", "differences", "drift", "method", "setting", "run"])
-def test_stopped_right_after_any_kind_of_line(run: Run, file: Path, out: Path, kind: str) -> None:
-    """As a kill there leaves the records: whatever is missing is made up for."""
-    assert run("study", file, "--out", out).code == 0
+@pytest.fixture(scope="module")
+def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A study that ran through: its file and its folder."""
+    place = tmp_path_factory.mktemp("whole")
+    file = write_study(place, folder)
+    assert main(["study", str(file), "--out", str(place / "out")]) == 0
+    return file, place / "out"
+
+
+def test_a_line_added_after_everything_is_left_out(
+    run: Run, whole: tuple[Path, Path], out: Path
+) -> None:
+    shutil.copytree(whole[1], out)
     records = out / "records.jsonl"
-    page = (out / "results.md").read_text()
-    raw, found = records.read_bytes().splitlines(keepends=True), lines(out)
-    last = max(place for place, line in enumerate(found) if line["kind"] == kind)
-    first = min(place for place, line in enumerate(found) if line["kind"] == kind)
-    records.write_bytes(b"".join(raw[: first + 1]))
+    records.write_bytes(records.read_bytes() + b'{"kind"')
+    ran = run("report", out)
+    assert ran.code == 0
+    assert ran.err.count("its last line was cut short") == 1
+    check_whole(out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "after"),
+    [("surprise", 1), ("surprise", -1), ("differences", 2), ("drift", 1), ("method", 3)],
+)
+def test_stopped_right_before_a_line(
+    run: Run, whole: tuple[Path, Path], out: Path, kind: str, after: int
+) -> None:
+    """As a kill there leaves the records: whatever is missing is made up for."""
+    file, before = whole
+    raw = (before / "records.jsonl").read_bytes().splitlines(keepends=True)
+    place = [n for n, line in enumerate(lines(before)) if line["kind"] == kind][after]
+    out.mkdir()
+    (out / "records.jsonl").write_bytes(b"".join(raw[:place]))
     resumed(run, file, out)
     check_whole(out)
     check_anchors(out)
-    known = {(line["setting"], line["prompt"], line["text"]) for line in lines(out, "surprise")}
-    wanted = {
-        (line["setting"], line["prompt"], line["tokens"]) for line in lines(out, "cell")
-    }
-    assert known == wanted
-    assert "PPL" in page
-    records.write_bytes(b"".join(raw[:last]))  # and right before the last of them
-    if last > 2:
-        resumed(run, file, out)
-        check_whole(out)
-        again = {(one["setting"], one["prompt"], one["text"]) for one in lines(out, "surprise")}
-        assert again == wanted
+    known = [(one["setting"], one["prompt"], one["text"]) for one in lines(out, "surprise")]
+    texts = {(one["setting"], one["prompt"], one["tokens"]) for one in lines(out, "cell")}
+    assert set(known) == texts
+    assert len(known) == len(texts)
+    compared = [(one["setting"], one["method"]) for one in lines(out, "differences")]
+    assert len(compared) == len(set(compared)) == SETTINGS * len(MEASURED)
 
 
 def test_nothing_is_measured_again(
-    run: Run, file: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, whole: tuple[Path, Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run("study", file, "--out", out).code == 0
+    shutil.copytree(whole[1], out)
     before = (out / "records.jsonl").read_bytes()
 
     def never(*_: object, **__: object) -> Any:
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr("outpace.bench.studies.run.load", never)
-    resumed(run, file, out)
+    resumed(run, whole[0], out)
     assert (out / "records.jsonl").read_bytes() == before
+
+
+def test_other_prompts_are_refused(run: Run, whole: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(whole[0].parent, tmp_path / "copy")
+    file, out = tmp_path / "copy" / "tiny.toml", tmp_path / "copy" / "out"
+    raw = (out / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "records.jsonl").write_bytes(b"".join(raw[:-12]))
+    prompts = whole[0].parent / "mine.jsonl"
+    text = prompts.read_text()
+    try:
+        prompts.write_text(text.replace("cat", "cow"))
+        ran = run("study", file, "--out", out, "--resume")
+        assert ran.code == 2
+        assert "the prompts are not those that were measured before" in ran.err
+        assert "Traceback" not in ran.err
+    finally:
+        prompts.write_text(text)
