@@ -265,7 +265,7 @@ def _lines(sketch: Sketch, rows: Sequence[Row]) -> Any:
             elif len(numbers) <= 8:
                 ax.set_xticks([one for one in numbers if one is not None])
             if ax.get_legend_handles_labels()[0] and across == 0:
-                ax.legend(fontsize=7.5)
+                ax.legend(frameon=False, fontsize=7.5)
     return figure
 
 
@@ -343,7 +343,7 @@ def _depths(sketch: Sketch, rows: Sequence[Row]) -> Any:
         if title:
             ax.set_title(title, loc="left")
         if known:
-            ax.legend(fontsize=7.5)
+            ax.legend(frameon=False, fontsize=7.5)
         ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     return figure
 
@@ -374,6 +374,6 @@ def _memory(sketch: Sketch, rows: Sequence[Row]) -> Any:
     ax.set_yticks(range(len(rows)), [_bar_name(row, sketch) for row in rows])
     ax.invert_yaxis()
     ax.set_xlabel("MB")
-    ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.4, -0.25), ncols=3)
+    ax.legend(frameon=False, fontsize=7.5, loc="upper center", bbox_to_anchor=(0.4, -0.25), ncols=3)
     ax.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     return figure
