@@ -193,7 +193,9 @@ def test_an_interrupt_keeps_what_is_whole(
     done = bench.run()
     assert done.interrupted
     assert done.keys == [(0, 0), (1, 0), (2, 0)]
-    assert all(sorted(samples) == done.keys for samples in done.samples.values())
+    more = {name: sorted(set(samples) - set(done.keys)) for name, samples in done.samples.items()}
+    assert more["plain"] == []
+    assert all(len(keys) <= 1 for keys in more.values())  # written, but not by all
     record = record_of(bench, done)
     assert record["interrupted"]
     assert record["warnings"][0] == {
@@ -321,7 +323,7 @@ def test_the_record(models: Models, prompts: list[BenchPrompt]) -> None:
     other = [*prompts, BenchPrompt("songs", "la", "la la la la la la la la")]
     bench = made(models, other, ("hf", "hf-assisted", "plain", "draft@2"))
     record = json.loads(json.dumps(record_of(bench, bench.run())))
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert {"versions", "cpu", "threads", "gpu", "git"} <= record["environment"].keys()
     assert len(record["prompts"]["sha256"]) == 64
     result = record["results"][3]

@@ -169,9 +169,10 @@ def test_settings_of_other_methods(generate: Run, run: Run) -> None:
     check(generate(PROMPT, "--verifier", "coupled(x=1)"), "coupled takes no settings", "leave 'x'")
     check(generate(PROMPT, "--draft-length", "adaptive(start=99)"), "99", "give low <= start")
     check(generate(PROMPT, "--drafter", "ngram(order=3)", "--tree", "fixed"), "ngram(order=3)")
-    for method in ("hf(x=1)", "draft(x=1)@2", "beam(x=1)"):
+    for method in ("hf(x=1)", "draft(x=1)@2"):
         name = method.partition("(")[0]
         check(run("bench", "--methods", method), repr(method), f"{name} takes no settings: leave")
+    check(run("bench", "--methods", "beam(x=1)"), "setting of beam 'x'", "choose one of beams")
     check(run("bench", "--methods", "ngram(order=4"), "'ngram(order=4'", "give NAME(KEY=VALUE")
     check(run("bench", "--methods", "ngram(ordr=4)@3"), "'ordr'", "did you mean 'order'?")
 

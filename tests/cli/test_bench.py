@@ -3,13 +3,12 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commandline import Ran, Run, Terminal
 from test_bad_input import check
 
-from outpace.bench import Bench
+from outpace.bench.runner import _Run
 from outpace.cli import main
 
 
@@ -47,8 +46,8 @@ def test_tables_record_and_page(bench: Run, tmp_path: Path) -> None:
         assert re.search(rf"^ {name} ", ran.out, re.M)
     assert record["config"]["command"] in text
     assert "too few for intervals to be trusted" in ran.out
-    assert "of 24 texts" not in ran.out  # progress is told on standard error
-    assert re.search(r"^24 of 24 texts", ran.err, re.M)
+    assert "of 26 texts" not in ran.out  # progress is told on standard error
+    assert re.search(r"^26 of 26 texts", ran.err, re.M)
     assert not list(tmp_path.glob("*.new"))
 
 
@@ -88,7 +87,7 @@ def test_a_bar_on_a_terminal(bench: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.stderr", screen)
     bench("--methods", "hf")
     assert "0:00:0" in screen.getvalue()  # the time that is left
-    assert "/4" in screen.getvalue()
+    assert "/6" in screen.getvalue()
 
 
 def test_interrupt(
@@ -98,19 +97,20 @@ def test_interrupt(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    own = Bench._measure
+    own = _Run.measure
 
-    def upset(bench: Bench, done: Any, notify: Any) -> None:
+    def upset(turn: _Run) -> None:
         told = []
 
         def stop(what: str, *, more: int = 0) -> None:
             told.append(what)
-            if len(told) == 3:
+            if len(told) == 4:
                 raise KeyboardInterrupt
 
-        own(bench, done, stop)
+        turn.notify = stop
+        own(turn)
 
-    monkeypatch.setattr(Bench, "_measure", upset)
+    monkeypatch.setattr(_Run, "measure", upset)
     out = tmp_path / "out.json"
     words = ["bench", "--target", folder, "--prompts", prompts, "--methods", "plain"]
     words += ["--max-new-tokens", 8, "--json", out]

@@ -1,10 +1,9 @@
 import re
-from typing import Any
 
 import pytest
 from commandline import Run, Terminal
 
-from outpace.bench import Bench
+from outpace.bench.runner import _Run
 from outpace.cli import main
 from outpace.cli.bench import DEFAULT_METHODS
 from outpace.decoder import Stream
@@ -49,19 +48,20 @@ def test_interrupt_while_writing(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_interrupt_while_measuring(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Bench._measure
+    own = _Run.measure
 
-    def upset(bench: Bench, done: Any, notify: Any) -> None:
+    def upset(turn: _Run) -> None:
         told = []
 
         def stop(what: str, *, more: int = 0) -> None:
             told.append(what)
-            if len(told) == len(DEFAULT_METHODS) + 2:
+            if len(told) == len(DEFAULT_METHODS) + 3:
                 raise KeyboardInterrupt
 
-        own(bench, done, stop)
+        turn.notify = stop
+        own(turn)
 
-    monkeypatch.setattr(Bench, "_measure", upset)
+    monkeypatch.setattr(_Run, "measure", upset)
     ran = run("demo", "--max-new-tokens", 8)
     assert ran.code == 130
     assert "warning: 1 of 9 texts a method are done: interrupted" in ran.out

@@ -119,11 +119,11 @@ class HuggingFace(Method):
         logits: list[Tensor] = []
         history, cache = torch.zeros(1, 0, dtype=torch.int64, device=self.target.device), None
         for text in (prompt.text, *prompt.turns):
-            history = torch.cat([history, self._ids(text, first=cache is None)], dim=1)
+            history = torch.cat([history, self._ids(text, first=not tokens)], dim=1)
             out = self._generate(history, self._config(writing, prompt, kept), **self._held(cache))
             tokens += out.sequences[0, history.shape[1] :].tolist()
             logits += [row[0] for row in out.logits]
-            history, cache = out.sequences, out.past_key_values
+            history, cache = out.sequences, self._kept(out, prompt)
         return tokens, logits
 
     @property
@@ -193,7 +193,18 @@ class HuggingFace(Method):
         return {}
 
 
-class PromptLookup(HuggingFace):
+class _Drafting(HuggingFace):
+    """Its ways of drafting, which read a conversation again for every answer.
+
+    Given a cache, transformers' assisted decoding feeds its first forward the whole text once more
+    and writes another text (seen in 5.23): a later answer costs it a whole prefill instead.
+    """
+
+    def _kept(self, out: Any, prompt: BenchPrompt) -> Any:
+        return None
+
+
+class PromptLookup(_Drafting):
     """Its prompt lookup."""
 
     def __init__(self, name: str, models: Models, draft_length: int) -> None:
@@ -209,7 +220,7 @@ class PromptLookup(HuggingFace):
         return {**super().settings, "draft_length": self._length}
 
 
-class Assisted(HuggingFace):
+class Assisted(_Drafting):
     """Its assisted generation, drafting the same number of tokens in every round."""
 
     def __init__(self, name: str, models: Models, draft_length: int) -> None:

@@ -114,6 +114,15 @@ class Measured:
         each = [set(self.samples[name]) for name in self.usable]
         return sorted(set.intersection(*each)) if each else []
 
+    @property
+    def weighed(self) -> bool:
+        """Whether it is known of all texts how improbable they are."""
+        return all(
+            (key[0], text_hash(sample.tokens)) in self.surprise
+            for name in self.usable
+            for key, sample in self.samples[name].items()
+        )
+
     def baseline(self, name: str, key: Key) -> Sample:
         """Return the text of the baseline that was written next to one of a method's."""
         sample, own = self.samples[name][key], self.samples[BASELINE][key]

@@ -79,7 +79,13 @@ def _result(done: Measured, name: str, groups: dict[str, set[int]]) -> dict[str,
         "first_difference": dataclasses.asdict(differences[0]) if differences else None,
         "differences": [dataclasses.asdict(one) for one in differences or ()],
         "breakdown": [
-            {"group": group, "prompts": len(members), **figures(done, name, chosen)}
+            {
+                "group": group,
+                "prompts": len(members),
+                "members": sorted(members),
+                **figures(done, name, chosen),
+                **diversity(done, name, chosen),
+            }
             for group, members in groups.items()
             if (chosen := [key for key in keys if key[0] in members])
         ],

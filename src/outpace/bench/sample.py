@@ -155,7 +155,8 @@ def depths(rounds: Sequence[Round]) -> tuple[list[int], list[int]]:
     for turn in rounds:
         path, accepted = turn.verdict.path, turn.kinds.count("accepted")
         last = path[-1] if path else 0
-        more = accepted == len(path) and last in turn.tree.lists()[1]
+        goes_on = len(turn.kinds) > accepted  # or the text ended on an accepted token
+        more = goes_on and accepted == len(path) and last in turn.tree.lists()[1]
         for depth in range(accepted + more):
             if depth == len(offered):
                 offered.append(0)

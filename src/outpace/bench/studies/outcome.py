@@ -99,7 +99,8 @@ def rows(study: Study, journal: Journal, part: str, *, groups: bool = False) -> 
             reason = why.get(one.name, "not measured yet")
             if groups and result is not None and result["breakdown"]:
                 for figures in result["breakdown"]:
-                    merged = {**result, **figures}
+                    runs = [one for one in result["runs"] if one["prompt"] in figures["members"]]
+                    merged = {**result, **figures, "runs": runs}
                     yield Row(setting, one.name, merged, "", record, figures["group"], known)
             else:
                 yield Row(setting, one.name, result, reason, record, None, known)

@@ -222,7 +222,9 @@ def finished(journal: Journal, setting: Setting) -> bool:
             continue  # a reason is a result
         if len(done.samples.get(one.name, ())) < texts:
             return False
-    return done.judged and (not setting.costs or bool(journal.of("costs", setting=setting.id)))
+    if not (done.judged and done.weighed):
+        return False
+    return not setting.costs or bool(journal.of("costs", setting=setting.id))
 
 
 def is_missing(why: str | None) -> bool:

@@ -132,7 +132,13 @@ class Part:
                     )
             for values in itertools.product(*(self.axes[name] for name in wanted)):
                 axes = dict(zip(wanted, values, strict=True))
-                yield MethodOf(template.format(**axes), axes, template)
+                name = _PLACEHOLDER.sub(lambda found: str(axes[found[1]]), template)  # noqa: B023
+                if "{" in name or "}" in name:
+                    raise InvalidArgument(
+                        f"part {self.name!r}, method {template!r}: give an axis in braces, as in "
+                        "'draft@{K}'"
+                    )
+                yield MethodOf(name, axes, template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +220,8 @@ class Study:
         parts = _tables(table, "parts", "the study")
         if not parts:
             raise InvalidArgument("it has no [[parts]]: give one or more")
-        shared = {**table.get("base", {}), **(table.get("quick", {}) if quick else {})}
+        base, short = _table(table, "base", "the study"), _table(table, "quick", "the study")
+        shared = {**base, **(short if quick else {})}
         made = [_part(part, shared, quick, options) for part in parts]
         names = [part.name for part in made]
         if len(set(names)) < len(names):
@@ -258,8 +265,11 @@ def _part(
     if not isinstance(name, str) or not name:
         raise InvalidArgument(f"a part's name is {name!r}: give a text")
     _check_keys(table, _PART, f"part {name!r}")
-    short = dict(table.get("quick", {})) if quick else {}
-    axes = {**table.get("axes", {}), **short.pop("axes", {})}
+    where = f"part {name!r}"
+    short = dict(_table(table, "quick", where))
+    axes = {**_table(table, "axes", where), **(_table(short, "axes", where) if quick else {})}
+    short.pop("axes", None)
+    short = short if quick else {}
     methods = short.pop("methods", table.get("methods", []))
     for axis, values in axes.items():
         if not isinstance(values, list) or not values:
@@ -270,8 +280,9 @@ def _part(
     if unused:
         known = unknown_among("axis", unused[0], list(DEFAULTS))
         raise InvalidArgument(f"part {name!r}: {known}, or put it in braces in a method's name")
-    base = {**shared, **table.get("base", {}), **short, **options}
-    axes = {axis: values for axis, values in axes.items() if axis not in options}
+    base = {**shared, **_table(table, "base", where), **short, **options}
+    # one value is left of an axis that an option decides: tables and pictures still know it
+    axes = {axis: [options[axis]] if axis in options else axes[axis] for axis in axes}
     made = Part(
         name,
         str(table.get("title", name)),
@@ -282,12 +293,25 @@ def _part(
         _tables(table, "tables", f"part {name!r}"),
         _tables(table, "pictures", f"part {name!r}"),
     )
-    list(made.settings())  # all that can be wrong, before anything is measured
+    from .pictures import sketches  # they know studies
+    from .tables import plans
+
+    # all that can be wrong, before anything is measured
+    list(made.settings())
+    plans(made)
+    sketches(made)
     return made
 
 
 def _stands(axis: str, methods: Sequence[str]) -> bool:
     return any(axis in _PLACEHOLDER.findall(method) for method in methods)
+
+
+def _table(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    found = table.get(key, {})
+    if not isinstance(found, dict):
+        raise InvalidArgument(f"{where}: {key} is {found!r}: give a table, as in {{ limit = 5 }}")
+    return found
 
 
 def _tables(table: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
