@@ -82,7 +82,8 @@ def check_methods(
             raise InvalidArgument(f"method {name!r} with temperature {temperature}: give 0")
     needed = ["hf", "plain"] if temperature else ["hf"]
     needed += [beam.counterpart(name) for name in asked if beam.is_ours(name)]
-    return [*(name for name in needed if name not in asked), *asked]
+    names = [*(name for name in needed if name not in asked), *asked]
+    return sorted(names, key=lambda name: name != "hf")  # the baseline first, the rest as they are
 
 
 def _with_model(method: str) -> bool:

@@ -134,7 +134,8 @@ class Plan:
         lead = [one for one in _lead(rows) if one != self.pivot]
         cells: dict[tuple[str, ...], dict[str, str]] = {}
         for row in rows:
-            key = tuple(_place(row, one) for one in lead)
+            # what tuning found differs from setting to setting, the method is the same
+            key = tuple(row.method if one == "method" else _place(row, one) for one in lead)
             cells.setdefault(key, {})[_place(row, self.pivot)] = only.cell(row)
         head = [*(_HEADS.get(one, one) for one in lead), *values]
         made = [[*key, *(found.get(one, NONE) for one in values)] for key, found in cells.items()]
