@@ -88,7 +88,7 @@ def _generation(generation: Generation, *, opened: bool) -> str:
     seconds = sum(totals(stages(turns)).values())
     told = f"{many(emitted, 'token')} in {milliseconds(seconds)}"
     if len(turns) > 1:
-        told += f", {emitted / len(turns):.2f} a forward"
+        told += f", {emitted / len(turns):.2f} tokens a forward"
     return (
         f'<details class="generation"{" open" if opened else ""}>\n'
         f"<summary><h3>{escaped(generation.method)} <span>on {escaped(generation.prompt)}</span>"

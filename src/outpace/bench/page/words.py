@@ -76,6 +76,11 @@ def milliseconds(seconds: float) -> str:
     return f"{value:,.{digits}f} ms"
 
 
+def share(value: float) -> str:
+    """Return a share in per cent, as content of an element; only nothing is called 0 %."""
+    return "&lt; 1 %" if 0 < value < 0.005 else f"{100 * value:.0f} %"
+
+
 def _harmless(character: str) -> bool:
     if character in "\n\t" or character in JOINERS:
         return True
