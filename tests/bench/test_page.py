@@ -1,25 +1,17 @@
 """The page of a report: its parts, and that nothing in it escapes or asks for anything."""
 
-import json
 import re
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import pytest
 import sample_page
 from sample_page import KINDS, NASTY
 
-from outpace import Decoder
-from outpace.bench import Models
 from outpace.bench.document import Document, Generation, Section, Table, Turn
 from outpace.bench.page import html
-from outpace.bench.page.stages import stages, totals
 from outpace.bench.page.tables import flat, table
-from outpace.bench.page.timeline import BANDS, ROUNDS, WIDTH, bands_needed, scaled, timeline
 from outpace.bench.page.tokens import tokens
-from outpace.bench.page.trees import SHOWN, drawing, trees
 from outpace.bench.page.words import clipped, escaped, milliseconds, width
-from outpace.bench.rounds import as_turns
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 FETCHES = {"src", "href", "xlink:href", "srcset", "data", "poster", "action", "background"}
@@ -142,8 +134,8 @@ def test_texts_stay_texts(page):
     ("text", "shown"),
     [
         ("<b> & \"'", "&lt;b&gt; &amp; &quot;&#x27;"),
-        ("a\x00\x1b\r\x7f", "a␀␛␍␡"),
-        ("\x85\u202e\u200b\u2028", "\\u0085\\u202e\\u200b\\u2028"),
+        ("a\x00\x1b\r\x7f", "a\\x00\\x1b\\x0d\\x7f"),
+        ("\x85\u202e\u200b\u2028", "\\x85\\u202e\\u200b\\u2028"),
         ("\ud83d", "\ufffd"),
         ("\ude00x\ud83d\ude00", "\ufffdx😀"),
         ("👩\u200d👧 \t\n", "👩\u200d👧 \t\n"),
@@ -213,87 +205,6 @@ def test_the_copied_text_is_the_text():
     assert text == "\tif x:\n"
 
 
-def test_the_time_is_all_there():
-    turns = sample_page.turns(9)
-    found = stages(turns)
-    assert found[0].start == 0
-    assert all(one.end == two.start for one, two in pairwise(found))
-    assert found[-1].end == turns[-1].times[3]
-    assert sum(totals(found).values()) == pytest.approx(turns[-1].times[3])
-    assert totals(found)["prefill"] == pytest.approx(0.039)
-    assert totals(stages([])) == {}
-
-
-@pytest.mark.parametrize("count", [0, 1, 9, 90])
-def test_the_timeline_is_to_scale(count):
-    turns = sample_page.turns(count)
-    made, scale = timeline(turns), scaled(turns)
-    drawn: dict[str, float] = {}
-    for name, length in re.findall(
-        r'<rect class="(\w+)" x="[^"]*" y="[^"]*" width="([^"]*)"', made
-    ):
-        drawn[name] = drawn.get(name, 0) + float(length) / WIDTH * scale.band
-    assert drawn == pytest.approx(totals(stages(turns)), rel=0.01, abs=1e-4)
-    boxes = [kind for kind in KINDS for _ in range(made.count(f'class="box {kind}"'))]
-    assert sorted(boxes) == sorted(kind for turn in turns for kind in turn.kinds)
-    for x, length in re.findall(r'<rect [^>]*?x="([^"]*)"[^>]*?width="([^"]*)"', made):
-        assert float(x) >= 0
-        assert float(x) + float(length) <= WIDTH + 0.02
-
-
-def test_a_long_text_is_cut_and_it_says_so():
-    turns = sample_page.turns(900)
-    made, scale = timeline(turns), scaled(turns)
-    count = bands_needed(turns, scale)
-    assert made.count("<svg") == count <= BANDS
-    shown = int(re.search(r"and 900 rounds; the first (\d+) are shown", made)[1])
-    assert ROUNDS / 2 < shown < 900
-    assert sum(turn.times[3] <= count * scale.band for turn in turns[1:]) == shown
-
-
-def test_a_long_prefill_is_cut_and_it_says_so():
-    made, scale = timeline(sample_page.wide()), scaled(sample_page.wide())
-    assert 8 < scale.origin < 9
-    assert "of the prefill are cut off" in made
-    assert made.count("<svg") <= 2
-    assert "cut off" not in timeline(sample_page.turns(9))
-
-
-def test_trees_that_branch_come_first():
-    made = trees(sample_page.turns(200))
-    assert made.count("<svg") == SHOWN
-    assert re.findall(r"<b>Round (\d+)</b>", made) == ["1", "5", "9", "13", "17", "21"]
-    assert "the first 6 of 50 trees" in made
-    assert "1 drafted chain." in trees(sample_page.wide())
-    assert trees(sample_page.turns(0)) == ""
-
-
-def test_a_tree_and_the_way_through_it():
-    turn = Turn(
-        [0, 1, 2, 3],
-        [".", " a", " b", " c", " d"],
-        [-1, 0, 0, 2, 2],
-        [2, 4],
-        [" b", " d", " e"],
-        ["accepted", "accepted", "bonus"],
-    )
-    made = drawing(3, turn)
-    assert made.count('class="node accepted"') == made.count('class="edge accepted"') == 2
-    assert made.count('class="node drafted"') == 2
-    assert made.count('class="node bonus"') == 1
-    assert (
-        'aria-label="Round 3: 4 tokens drafted after “.”, accepted “ b d”, then bonus “ e”"' in made
-    )
-    rows = dict(re.findall(r'<title> (\w) \(\w+\)</title><rect x="[^"]*" y="([^"]*)"', made))
-    assert rows["b"] == rows["d"] == rows["e"] == "3.0"
-    assert len({rows["a"], rows["b"], rows["c"]}) == 3
-
-
-def test_a_text_that_ended_inside_a_draft():
-    turn = Turn([0, 1, 2, 3], [".", "a", "b"], [-1, 0, 1], [1, 2], ["a", ""], ["accepted"] * 2)
-    assert "then" not in drawing(1, turn)
-
-
 def test_a_bare_report():
     page = html(Document("Title", "Verdict.", sections=[Section("Empty")]))
     assert read(page).wrong == []
@@ -302,18 +213,26 @@ def test_a_bare_report():
     assert "What limits" not in page
 
 
-def test_rounds_become_turns(models: Models):
-    decoder = Decoder.from_pretrained(models.target, drafter=models.drafter, draft_length=3)
-    rounds = list(decoder.stream("the cat and the dog", max_new_tokens=20, ignore_eos=True))
-    began = rounds[0].times.started - 0.5
-    made = as_turns(rounds, began, lambda token: f"<{token}>")
-    turns = [Turn(**fields) for fields in json.loads(json.dumps(made))]
-    assert [Turn(**fields) for fields in made] == turns
-    assert turns[0].times[0] == 0.5
-    assert turns[0].nodes == [f"<{rounds[0].tree.lists()[0][0]}>"]
-    for turn, one in zip(turns, rounds, strict=True):
-        assert list(turn.times) == sorted(turn.times)
-        assert turn.times[3] == pytest.approx(one.times.committed - began, abs=1e-6)
-        assert (turn.path, turn.parents) == (one.verdict.path, one.tree.lists()[1])
-        assert (tuple(turn.kinds), "".join(turn.pieces)) == (one.kinds, one.text)
-    assert timeline(turns)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_series_stand_out_from_the_ground(page, theme):
+    half = page.index("prefers-color-scheme: dark")
+    part = page[:half] if theme == "light" else page[half:]
+    colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part))
+    for name in ["quiet", "ink"]:
+        assert contrast(colors[name], colors["raised"]) > 4.5
+    for number in range(1, 9):
+        assert contrast(colors[f"series-{number}"], colors["ground"]) > 3
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2."""
+    dark, light = sorted(map(luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

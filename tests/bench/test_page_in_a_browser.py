@@ -89,6 +89,21 @@ def look(browser, file: Path, text: str, width: int, scheme: str = "light") -> S
     return seen
 
 
+def test_on_paper_it_is_light(browser, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(html(sample_page.document()), encoding="utf-8")
+    page = browser.new_page(color_scheme="dark")
+    page.goto(file.as_uri())
+    page.emulate_media(media="print", color_scheme="dark")
+    ground = page.evaluate(
+        "getComputedStyle(document.documentElement).getPropertyValue('--ground')"
+    )
+    assert ground.strip() == "#fdfdfc"
+    closed = "document.querySelector('details:not([open]) .text').getBoundingClientRect().height"
+    assert page.evaluate(closed) > 0
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_fits_and_asks_for_nothing(browser, tmp_path, width, scheme):

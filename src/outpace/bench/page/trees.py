@@ -83,7 +83,7 @@ def _figure(number: int, turn: Turn) -> str:
     return (
         '<figure class="tree">\n'
         f"<figcaption><b>Round {number}</b> {len(turn.nodes) - 1} drafted, {accepted} accepted"
-        f'</figcaption>\n<div class="scroll" role="region" tabindex="0" '
+        f'</figcaption>\n<div class="scroll" role="group" tabindex="0" '
         f'aria-label="tree of round {number}">{drawing(number, turn)}</div>\n</figure>'
     )
 

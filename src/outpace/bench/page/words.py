@@ -30,13 +30,9 @@ def whole(text: str) -> str:
 
 
 def sign(character: str) -> str:
-    """Return what stands for a control or format character."""
+    """Return what stands for a control or format character: its escape, which any font has."""
     number = ord(character)
-    if number < 0x20:
-        return chr(0x2400 + number)
-    if number == 0x7F:
-        return "\u2421"
-    return f"\\u{number:04x}"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def clipped(text: str, columns: int) -> str:
