@@ -16,6 +16,8 @@ from .words import escaped, many, milliseconds
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may fetch for the page: nothing."""
 
+_NOTHING = '<p class="note">No rounds were recorded.</p>'
+
 
 def html(document: Document) -> str:
     """Return the report as one HTML file without scripts, fonts or links to anywhere.
@@ -88,12 +90,13 @@ def _generation(generation: Generation, *, opened: bool) -> str:
     seconds = sum(totals(stages(turns)).values())
     told = f"{many(emitted, 'token')} in {milliseconds(seconds)}"
     if len(turns) > 1:
-        told += f", {emitted / len(turns):.2f} a forward"
+        told += f", {emitted / len(turns):.2f} tokens a forward"
+    shown = f"{timeline(turns)}\n{tokens(generation)}\n{trees(turns)}" if turns else _NOTHING
     return (
         f'<details class="generation"{" open" if opened else ""}>\n'
         f"<summary><h3>{escaped(generation.method)} <span>on {escaped(generation.prompt)}</span>"
         f"</h3> <small>{told}</small></summary>\n"
-        f"{timeline(turns)}\n{tokens(generation)}\n{trees(turns)}\n</details>"
+        f"{shown}\n</details>"
     )
 
 

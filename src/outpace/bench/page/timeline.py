@@ -9,7 +9,7 @@ from statistics import median
 
 from ..document import Turn
 from .stages import STAGES, Stage, stages, totals
-from .words import escaped, many, milliseconds
+from .words import escaped, many, milliseconds, share
 
 WIDTH = 320
 """Units of a band: about its pixels, on a telephone one to a line and on a desk three."""
@@ -94,7 +94,7 @@ def _legend(found: Sequence[Stage]) -> str:
     whole = sum(sums.values())
     items = "".join(
         f'<li><i class="swatch {name}"></i><span>{name}</span> <b>{milliseconds(seconds)}</b> '
-        f"({seconds / whole:.0%}) <small>{STAGES[name]}</small></li>\n"
+        f"({share(seconds / whole)}) <small>{STAGES[name]}</small></li>\n"
         for name, seconds in sums.items()
     )
     return f'<ul class="legend">\n{items}</ul>\n'
@@ -176,6 +176,7 @@ def _rectangle(
 
 def _stack(turn: Turn, start: float, scale: Scale, top: int, thin: float) -> str:
     """Return the tokens of a round, the first at the bottom, and their number above."""
+    thin = min(thin, 0.8 * (turn.times[3] - turn.times[0]) / scale.band * WIDTH)
     right = max(thin, (turn.times[2] - start) / scale.band * WIDTH - 0.5)
     gap = 1 if scale.unit >= 4 else 0.3
     boxes = []
@@ -184,10 +185,10 @@ def _stack(turn: Turn, start: float, scale: Scale, top: int, thin: float) -> str
         inset = 0.75 if kind in {"recovered", "plain"} else 0.0  # these have a frame
         boxes.append(
             f'<rect class="box {escaped(kind)}" x="{right - thin + inset:.2f}" '
-            f'y="{y + inset:.2f}" width="{thin - 2 * inset:.2f}" '
+            f'y="{y + inset:.2f}" width="{max(0.5, thin - 2 * inset):.2f}" '
             f'height="{max(0.5, scale.unit - gap - 2 * inset):.2f}"/>'
         )
-    if thin >= 7 and turn.kinds:
+    if thin >= 6 and len(turn.kinds) > 1:
         y = top - 6 - len(turn.kinds) * scale.unit
         boxes.append(
             f'<text class="count" x="{right - thin / 2:.2f}" y="{y:.2f}">{len(turn.kinds)}</text>'
@@ -199,7 +200,4 @@ def _cut(scale: Scale, number: int, top: int) -> list[str]:
     """Return the sign that the prefill began before the first band."""
     if number or not scale.origin:
         return []
-    return [
-        f'<path class="cut" d="M4 {top - 3}l4 {_LANE / 3 + 2}l-4 {_LANE / 3 + 2}'
-        f'l4 {_LANE / 3 + 2}"/>'
-    ]
+    return [f'<path class="cut" d="M4 {top - 3}l4 8l-4 8l4 8"/>']

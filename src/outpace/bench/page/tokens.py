@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ..document import Generation, Turn
-from .words import HALF, escaped, many, whole
+from .words import HALF, escaped, many, share, whole
 
 KINDS: Mapping[str, str] = {
     "accepted": "drafted, and the target agreed",
@@ -34,7 +34,7 @@ def legend(counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
     items = "".join(
         f'<li><span class="token {kind}">{kind}</span> '
-        f"<b>{counts[kind]:,}</b> ({counts[kind] / total:.0%}) "
+        f"<b>{counts[kind]:,}</b> ({share(counts[kind] / total)}) "
         f"<small>{meaning}</small></li>\n"
         for kind, meaning in KINDS.items()
         if counts.get(kind)

@@ -14,7 +14,7 @@ SHOWN = 6
 
 _LABEL = 14  # columns of a node's text at most
 _COLUMN = 7.3  # of a character at 12 pixels in the widest of the usual fixed-width fonts
-_BOX, _ROW, _GAP, _MARGIN = 22, 30, 26, 3
+_BOX, _ROW, _GAP, _MARGIN = 22, 28, 26, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ def trees(turns: Sequence[Turn], shown: int = SHOWN) -> str:
     drawn = "\n".join(_figure(number, turn) for number, turn in chosen[:shown])
     return (
         f'<section class="trees">\n<h4>What was drafted, and what the target took</h4>\n'
-        f'<p class="note">From left to right, {told}. The boxes with a solid frame were accepted: '
-        "they run along the top, from the last token known. At their end stands the token that "
-        f"the target added by itself.</p>\n{drawn}\n</section>"
+        f'<p class="note">From left to right, {told}. What is filled was accepted and runs along '
+        "the top; the broken frame at its end is the token that the target added by itself; the "
+        f'rest was drafted in vain.</p>\n<div class="forest">\n{drawn}\n</div>\n</section>'
     )
 
 
@@ -62,9 +62,12 @@ def drawing(number: int, turn: Turn) -> str:
     places = _placed(nodes)
     broad = max(place.x + place.width for place in places) + _MARGIN
     high = max(place.y for place in places) + _BOX + _MARGIN
+    # what was taken is drawn last, over the lines it shares with the rest
     edges = "".join(
-        f'<path class="edge {node.kind}" d="{_curve(places[node.parent], place)}"/>'
-        for node, place in zip(nodes, places, strict=True)
+        f'<path class="edge {escaped(node.kind)}" d="{_curve(places[node.parent], place)}"/>'
+        for node, place in sorted(
+            zip(nodes, places, strict=True), key=lambda one: one[0].kind != "drafted"
+        )
         if node.parent >= 0
     )
     boxes = "".join(_box(node, place) for node, place in zip(nodes, places, strict=True))
@@ -80,7 +83,7 @@ def _figure(number: int, turn: Turn) -> str:
     return (
         '<figure class="tree">\n'
         f"<figcaption><b>Round {number}</b> {len(turn.nodes) - 1} drafted, {accepted} accepted"
-        f'</figcaption>\n<div class="scroll" role="region" tabindex="0" '
+        f'</figcaption>\n<div class="scroll" role="group" tabindex="0" '
         f'aria-label="tree of round {number}">{drawing(number, turn)}</div>\n</figure>'
     )
 
@@ -158,8 +161,9 @@ def _curve(parent: _Place, child: _Place) -> str:
 
 def _box(node: _Node, place: _Place) -> str:
     label = escaped(_label(node.text)).replace("·", '<tspan class="sign">·</tspan>')
+    kind = escaped(node.kind)
     return (
-        f'<g class="node {escaped(node.kind)}"><title>{escaped(node.text)} ({node.kind})</title>'
+        f'<g class="node {kind}"><title>{escaped(node.text)} ({kind})</title>'
         f'<rect x="{place.x:.1f}" y="{place.y:.1f}" width="{place.width:.1f}" height="{_BOX}" '
         f'rx="5"/><text x="{place.x + place.width / 2:.1f}" y="{place.y + 15.5:.1f}">{label}'
         "</text></g>"

@@ -30,13 +30,9 @@ def whole(text: str) -> str:
 
 
 def sign(character: str) -> str:
-    """Return what stands for a control or format character."""
+    """Return what stands for a control or format character: its escape, which any font has."""
     number = ord(character)
-    if number < 0x20:
-        return chr(0x2400 + number)
-    if number == 0x7F:
-        return "\u2421"
-    return f"\\u{number:04x}"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def clipped(text: str, columns: int) -> str:
@@ -74,6 +70,11 @@ def milliseconds(seconds: float) -> str:
     value = 1000 * seconds
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} ms"
+
+
+def share(value: float) -> str:
+    """Return a share in per cent, as content of an element; only nothing is called 0 %."""
+    return "&lt; 1 %" if 0 < value < 0.005 else f"{100 * value:.0f} %"
 
 
 def _harmless(character: str) -> bool:
