@@ -10,7 +10,7 @@ from commandline import Run
 from studies import lines, write_study
 from test_bad_input import check
 
-from outpace.bench.studies import study_names
+from outpace.bench.studies import pair_names, study_names
 from outpace.cli import main
 
 Whole = tuple[Path, Path]
@@ -28,7 +28,7 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def test_studies_are_listed(run: Run) -> None:
     ran = run("study")
     assert ran.code == 0
-    assert [line.split()[0] for line in ran.out.splitlines()] == study_names()
+    assert [line.split()[0] for line in ran.out.splitlines()] == [*study_names(), *pair_names()]
     assert all(len(line.split()) > 1 for line in ran.out.splitlines())
 
 

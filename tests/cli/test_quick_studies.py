@@ -1,0 +1,58 @@
+"""Every study that comes with Outpace runs in its quick form, on the embedded models."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from commandline import Run
+from studies import cells, lines
+
+from outpace.bench.studies import Study, study_names
+from outpace.data import data_root
+
+ASKS = re.compile(r"""(?:src|href)\s*=\s*(?!["']?(?:#|data:))|url\((?!["']?(?:#|data:))|@import""")
+
+pytestmark = pytest.mark.skipif(
+    data_root() is None, reason="no evaluation text: OUTPACE_DATA names a folder with data/"
+)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_it_runs(run: Run, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    ran = run("study", name, "--quick", "--runtime", "eager", "--out", folder)
+    assert ran.code == 0, ran.err
+    study = Study.read(name, quick=True, options={"runtime": "eager"})
+    assert len(set(cells(folder))) == len(cells(folder))
+    assert {line["id"] for line in lines(folder, "setting")} == {s.id for s in study.settings()}
+    assert lines(folder, "end")
+    wrong = [
+        line
+        for line in lines(folder, "differences")
+        for one in line["found"]
+        if one["kind"] in {"bug", "unclear"}
+    ]
+    assert wrong == []
+    page = (folder / "report.html").read_text()
+    assert not ASKS.search(page)
+    assert study.title in page
+    for part in study.parts:
+        for table in part.tables:
+            stem = f"{part.name}-{table['name']}"
+            with (folder / f"{stem}.csv").open() as file:
+                assert list(csv.DictReader(file))
+            assert "\\bottomrule" in (folder / f"{stem}.tex").read_text()
+        for picture in part.pictures:
+            assert (folder / f"{part.name}-{picture['name']}.png").stat().st_size > 1000
+    missing = [line["method"] for line in lines(folder, "unusable")]
+    text = (folder / "results.md").read_text()
+    assert all(one in text for one in missing)
+    assert json.dumps(missing).count("streaming") == len(missing)  # nothing else is missing
+
+
+def test_what_asks_a_server_is_found() -> None:
+    for bad in ('<img src="https://a.b/c.png">', "<style>@import 'x'</style>", "url(https://a)"):
+        assert ASKS.search(bad)
+    assert not ASKS.search('<use href="#a"/><link href="data:,"> fill: url(#p)')
