@@ -296,7 +296,7 @@ def _bars(sketch: Sketch, rows: Sequence[Row]) -> Any:
                     xerr=[[value[1]], [value[2]]],
                     color=COLOURS[number % len(COLOURS)],
                     height=0.7,
-                    error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK},
+                    error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK, "color": INK},
                 )
             ax.set_yticks(range(len(known)), [_bar_name(row, sketch) for row, _ in known])
             ax.invert_yaxis()
