@@ -180,7 +180,6 @@ def _off(predicted: Any) -> Any:
 def _cost_ratio(row: Row) -> float | None:
     known = _prediction(row)
     return None if known is None else known[3].cost_ratio
-    return None if known is None else known[3].cost_ratio
 
 
 def _per_prompt_drift(row: Row) -> float | None:
@@ -200,12 +199,12 @@ def _cold_speedup(row: Row) -> float | None:
 
 def _weights(row: Row) -> int | None:
     assert row.result is not None
-    return sum(row.result["weight_bytes"].values()) or None
+    return int(sum(row.result["weight_bytes"].values())) or None
 
 
 def _drafter_weights(row: Row) -> int | None:
     assert row.result is not None
-    return sum(list(row.result["weight_bytes"].values())[1:])
+    return int(sum(list(row.result["weight_bytes"].values())[1:]))
 
 
 def _target_kv(row: Row) -> int:
