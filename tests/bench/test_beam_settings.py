@@ -50,5 +50,5 @@ def test_settings_that_are_none(name: str, said: str) -> None:
 
 
 def test_beams_do_not_sample() -> None:
-    with pytest.raises(InvalidArgument, match="temperature 0.5: give 0"):
+    with pytest.raises(InvalidArgument, match=r"temperature 0\.5: give 0"):
         check_methods(["beam(beams=3)"], 0.5)

@@ -54,7 +54,9 @@ def test_sampled_texts_are_one(
     free = texts(models, prompts, "plain", temperature=1.5, seed=4)
     assert plain != free  # the negative control: without a limit they are others
     for name in ("hf", "plain"):
-        assert texts(models, prompts, name, **how) != texts(models, prompts, name, **{**how, "seed": 5})
+        assert texts(models, prompts, name, **how) != texts(
+            models, prompts, name, **{**how, "seed": 5}
+        )
 
 
 def test_a_limit_of_one_token_is_greedy(models: Models, prompts: list[BenchPrompt]) -> None:

@@ -118,9 +118,7 @@ def test_killed_in_the_middle(run: Run, file: Path, out: Path, stopped: Stop) ->
     assert "as hf" in page
 
 
-def test_killed_twice_with_a_line_cut_short(
-    run: Run, file: Path, out: Path, stopped: Stop
-) -> None:
+def test_killed_twice_with_a_line_cut_short(run: Run, file: Path, out: Path, stopped: Stop) -> None:
     stopped(3, signal.SIGKILL)
     records = out / "records.jsonl"
     whole = records.read_bytes()

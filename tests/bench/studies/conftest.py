@@ -41,7 +41,9 @@ def study(target: Path, tmp_path: Path) -> Callable[..., Study]:
             "warmup": 0,
             **options,
         }
-        return Study.parse("mine", f'[[parts]]\nname = "a"\nmethods = {list(methods)}', options=base)
+        return Study.parse(
+            "mine", f'[[parts]]\nname = "a"\nmethods = {list(methods)}', options=base
+        )
 
     return made
 

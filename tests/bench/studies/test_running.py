@@ -149,9 +149,9 @@ def test_no_memory_is_a_result(
         assert len([one for one in cells(journal) if one[0] == name]) == 3
     assert len([one for one in cells(journal) if one[0] == "ngram@4"]) == max(0, at - 2)
     assert finished(journal, asked.settings()[0])
-    assert "No figures for ngram@4: out of memory" in results(asked, journal, tmp_path / "r").replace(
-        "  ", " "
-    )
+    assert "No figures for ngram@4: out of memory" in results(
+        asked, journal, tmp_path / "r"
+    ).replace("  ", " ")
     assert len(run(asked).lines) == len(journal.lines)  # it is not tried again
 
 
