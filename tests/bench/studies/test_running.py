@@ -108,6 +108,35 @@ def test_its_ratio_is_against_the_baseline_beside_it(
     assert "unpaired" in {one["kind"] for one in warnings}
 
 
+def test_a_method_that_was_only_begun_takes_nothing_away(
+    study: Make, run: Go, streaming: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = study("plain", STREAMED)
+    run(asked)
+    streaming()
+    own, calls = Loop.write, [0]
+
+    def write(method: Loop, *given: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:  # its memory is measured, its first text is not written
+            raise KeyboardInterrupt
+        return own(method, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            run(asked)
+    journal = Journal(run(study("plain")).path.parent).read()  # what is there, and nothing more
+    assert STREAMED not in {one[0] for one in cells(journal)}
+    found = {row.method: row for row in rows(asked, journal, "a")}
+    assert found["plain"].figure("speedup") is not None
+    assert found[STREAMED].result is None
+    assert found[STREAMED].why == "not measured yet"
+    journal = run(asked)
+    assert finished(journal, asked.settings()[0])
+    assert len([one for one in cells(journal) if one[0] == STREAMED]) == 3
+
+
 OUT = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore words"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
