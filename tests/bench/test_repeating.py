@@ -26,10 +26,8 @@ def test_samples_of_one_prompt_are_kept_apart(models: Models, prompts: list[Benc
     loop.decoder = Decoder(models.target, Moody())
     writing = Writing(40, temperature=0.7)
     samples = [replace(prompts[0], seed=number) for number in range(3)]
-    texts = []
     with loop.ready():
-        for prompt in samples:
-            texts.append(loop.write(prompt, writing).tokens)
+        texts = [loop.write(prompt, writing).tokens for prompt in samples]
         assert len(set(map(tuple, texts))) == 3
         for prompt, text in zip(samples, texts, strict=True):
             assert loop.rows(prompt, writing)[0] == text
