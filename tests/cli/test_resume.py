@@ -42,9 +42,12 @@ def stopped(file: Path, out: Path) -> Stop:
     def stop(after: int, number: int) -> tuple[int, bytes]:
         command = [sys.executable, "-m", "outpace", "study", str(file), "--out", str(out)]
         records = out / "records.jsonl"
+        # where a shell runs the tests in the background, children would ignore Ctrl-C
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
         ) as process:
+            signal.signal(signal.SIGINT, before)
             end = time.monotonic() + 120
             while process.poll() is None and time.monotonic() < end:
                 if records.exists() and records.read_bytes().count(b'"kind":"cell"') >= after:
