@@ -13,7 +13,10 @@ from outpace.models import LanguageModel
 
 NEW = 16
 TALK = BenchPrompt(
-    "own", "talk", "the cat and the dog and the cat\n\n", turns=("\n\nand the dog?\n\n", "\n\nso\n\n")
+    "own",
+    "talk",
+    "the cat and the dog and the cat\n\n",
+    turns=("\n\nand the dog?\n\n", "\n\nso\n\n"),
 )
 ALONE = BenchPrompt("own", "text", "once upon a time there was")
 METHODS = ("plain", "draft", "ngram@4", "tree:fixed(depth=3, branch=2)", "suffix", "prompt-lookup")

@@ -42,9 +42,12 @@ def stopped(file: Path, out: Path) -> Stop:
     def stop(after: int, number: int) -> tuple[int, bytes]:
         command = [sys.executable, "-m", "outpace", "study", str(file), "--out", str(out)]
         records = out / "records.jsonl"
+        # where a shell runs the tests in the background, children would ignore Ctrl-C
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
         ) as process:
+            signal.signal(signal.SIGINT, before)
             end = time.monotonic() + 120
             while process.poll() is None and time.monotonic() < end:
                 if records.exists() and records.read_bytes().count(b'"kind":"cell"') >= after:
@@ -118,9 +121,7 @@ def test_killed_in_the_middle(run: Run, file: Path, out: Path, stopped: Stop) ->
     assert "as hf" in page
 
 
-def test_killed_twice_with_a_line_cut_short(
-    run: Run, file: Path, out: Path, stopped: Stop
-) -> None:
+def test_killed_twice_with_a_line_cut_short(run: Run, file: Path, out: Path, stopped: Stop) -> None:
     stopped(3, signal.SIGKILL)
     records = out / "records.jsonl"
     whole = records.read_bytes()

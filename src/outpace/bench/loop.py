@@ -90,7 +90,7 @@ class Loop(Method):
             decoder = Decoder(models.target, drafter, lengths=lengths)
         self.decoder = decoder
         # of each prompt, if time decided on it: what was drafted after so many tokens
-        self._drafted: dict[str, dict[int, TokenTree]] = {}
+        self._drafted: dict[BenchPrompt, dict[int, TokenTree]] = {}
         self._drafted_now: dict[int, TokenTree] = {}
         self.exact = self.decoder.exact
         self.same_text = self.exact and self.decoder.verifier.same_text
@@ -137,7 +137,7 @@ class Loop(Method):
                 self.rounds, self.began = rounds, began
         assert sample is not None
         if not (drafter.repeats and self.decoder.lengths.repeats):
-            self._drafted[prompt.text] = self._drafted_now
+            self._drafted[prompt] = self._drafted_now
         return sample
 
     def _ids(self, text: str, *, first: bool) -> list[int]:
@@ -182,8 +182,8 @@ class Loop(Method):
         verifier, drafter = self.decoder.verifier, self.decoder.drafter
         self.decoder.verifier = recorder = _Recorder(verifier)
         lengths = self.decoder.lengths
-        if prompt.text in self._drafted:
-            self.decoder.drafter = _Again(self._drafted[prompt.text])
+        if prompt in self._drafted:
+            self.decoder.drafter = _Again(self._drafted[prompt])
             self.decoder.lengths = FixedLength(MAX_LENGTH)
         try:
             return self.write(prompt, writing).tokens, recorder.rows

@@ -184,7 +184,8 @@ class _Run:
         except (MemoryError, RuntimeError) as error:
             if not memory.ran_out(error) or method.name in {BASELINE, self.bench.reference}:
                 raise
-            why = f"out of memory ({str(error).strip().splitlines()[0]})"
+            said = str(error).strip().splitlines()  # Python's own says nothing
+            why = f"out of memory ({said[0]})" if said else "out of memory"
             self.methods.remove(method)
             self.done.unusable[method.name] = why
             self.keeping.unusable(method.name, why)

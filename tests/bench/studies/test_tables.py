@@ -168,7 +168,9 @@ def test_markdown_keeps_its_columns() -> None:
 def test_latex_has_no_special_character_left(made: tuple[Study, Journal]) -> None:
     nasty = r"a_b & 5% # $x {y} ~ ^ \n"
     text = latex(Table("a", "A", ["method", "α ± ρ"], [[nasty, "× – −1 …"]]))
-    assert r"a\_b \& 5\% \# \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}n" in text
+    assert (
+        r"a\_b \& 5\% \# \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}n" in text
+    )
     assert r"$\times$ -- $-$1 \ldots{}" in text
     for name in ("speed", "pivoted", "kinds"):
         found, _ = table(made, name)

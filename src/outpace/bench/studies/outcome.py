@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...calls import split
+from ..measured import BASELINE
 from ..metrics import Interval, pace_ratio
 from ..record import Record, make_record
 from ..theory import Parts, of_leviathan, of_parts, of_reference
@@ -70,7 +71,13 @@ def outcomes(study: Study, journal: Journal) -> list[tuple[Setting, Record]]:
     found = []
     for setting in study.settings():
         done = journal.measured(setting.id)
-        if done is None or not done.keys:
+        if done is None:
+            continue
+        if all(done.samples.get(name) for name in (BASELINE, done.reference)):
+            for name in done.usable:  # one that was only begun takes nothing from the others
+                if not done.samples[name]:
+                    done.unusable[name] = "not measured yet"
+        if not done.keys:
             continue
         done.interrupted = len(done.keys) < done.repeats * len(done.asked.texts)
         runs = journal.of("setting", id=setting.id)

@@ -298,7 +298,7 @@ def _bars(sketch: Sketch, rows: Sequence[Row]) -> Any:
                     xerr=[[value[1]], [value[2]]] if any(value[1:]) else None,
                     color=COLOURS[number % len(COLOURS)],
                     height=0.7,
-                    error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK},
+                    error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK, "color": INK},
                 )
             names = [_bar_name(row, sketch) if not across else "" for row, _ in known]
             ax.set_yticks(range(len(known)), names)

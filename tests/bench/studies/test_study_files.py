@@ -72,7 +72,9 @@ def test_an_option_takes_the_place_of_an_axis() -> None:
 def test_axes_are_crossed() -> None:
     text = BASE.replace("K = [2, 3],", "K = [2, 3], seed = [0, 1, 2],")
     assert len(read(text).settings()) == 6
-    text = BASE.replace('"draft@{K}"', '"{D}@{K}"').replace("K = [2, 3],", 'K = [2], D = ["ngram"],')
+    text = BASE.replace('"draft@{K}"', '"{D}@{K}"').replace(
+        "K = [2, 3],", 'K = [2], D = ["ngram"],'
+    )
     assert read(text).settings()[0].methods[-1].axes == {"D": "ngram", "K": 2}
 
 

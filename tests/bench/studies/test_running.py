@@ -1,0 +1,245 @@
+"""What a study does with methods that cannot run, or not yet."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from outpace.bench.loop import Loop
+from outpace.bench.studies import Study
+from outpace.bench.studies import run as running
+from outpace.bench.studies.journal import Journal
+from outpace.bench.studies.outcome import outcomes, rows
+from outpace.bench.studies.results import write_results
+from outpace.bench.studies.run import finished, is_missing, planned
+from outpace.errors import OutpaceError
+
+Make = Callable[..., Study]
+Go = Callable[[Study], Journal]
+STREAMED = "plain with streaming(sinks=4, recent=252)"
+
+
+def cells(journal: Journal, kind: str = "cell") -> list[tuple[str, int, int, int]]:
+    return [
+        (line["method"], line["prompt"], line["repeat"], line["run"]) for line in journal.of(kind)
+    ]
+
+
+def results(study: Study, journal: Journal, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    write_results(study, journal, folder)
+    return (folder / "results.md").read_text()
+
+
+@pytest.fixture
+def streaming(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have a later version, in which the cache policy exists (and keeps everything)."""
+    own = running.make_method
+
+    def come() -> None:
+        def make(name: str, *given: Any) -> Any:
+            method = own(name.partition(" with ")[0], *given)
+            method.name = name
+            return method
+
+        monkeypatch.setattr("outpace.bench.names.THERE", frozenset({"streaming"}))
+        monkeypatch.setattr(running, "make_method", make)
+
+    return come
+
+
+def test_a_cache_policy_that_is_missing_is_named(study: Make, run: Go, tmp_path: Path) -> None:
+    asked = study("plain", STREAMED)
+    journal = run(asked)
+    setting = asked.settings()[0]
+    assert finished(journal, setting)
+    (line,) = journal.of("unusable", method=STREAMED)
+    assert is_missing(line["why"])
+    assert "streaming(sinks=4, recent=252)" in line["why"]
+    text = results(asked, journal, tmp_path / "results")
+    row = next(line for line in text.splitlines() if line.startswith(f"| {STREAMED} |"))
+    assert set(row.split("|")[2:-1]) == {" – "}
+    assert f"No figures for {STREAMED}: missing: there is no cache policy" in text
+
+
+def test_when_it_has_come_its_texts_alone_are_measured(
+    study: Make, run: Go, streaming: Callable[[], None], tmp_path: Path
+) -> None:
+    asked = study("plain", STREAMED)
+    before = run(asked)
+    raw = before.path.read_bytes()
+    assert run(asked).path.read_bytes() == raw  # not there yet, so nothing to do
+    streaming()
+    assert not finished(Journal(tmp_path / "out").read(), asked.settings()[0])
+    journal = run(asked)
+    assert journal.path.read_bytes().startswith(raw)
+    assert sorted(cells(journal)[len(cells(before)) :]) == [(STREAMED, n, 0, 2) for n in range(3)]
+    assert sorted(cells(journal, "anchor")) == [("hf", n, 0, 2) for n in range(3)]
+    assert finished(journal, asked.settings()[0])
+    assert journal.of("differences", method=STREAMED)[0]["found"] == []
+    assert len(journal.of("drift")) == 2
+    lines = len(journal.lines)
+    assert len(run(asked).lines) == lines
+
+
+def test_its_ratio_is_against_the_baseline_beside_it(
+    study: Make, run: Go, streaming: Callable[[], None]
+) -> None:
+    asked = study("plain", STREAMED)
+    run(asked)
+    streaming()
+    journal = run(asked)
+    for line in journal.lines:  # a machine that is ten times slower today
+        if line["kind"] == "anchor" or (line["kind"] == "cell" and line["run"] == 2):
+            line["seconds"] = 10.0
+        elif line["kind"] == "cell":
+            line["seconds"] = 1.0
+    found = {row.method: row.figure("speedup") for row in rows(asked, journal, "a")}
+    assert found[STREAMED].value == 1.0
+    assert found["plain"].value == 1.0
+    for line in list(journal.lines):  # the negative control: without them it looks slow
+        if line["kind"] == "anchor":
+            journal.lines.remove(line)
+    found = {row.method: row.figure("speedup") for row in rows(asked, journal, "a")}
+    assert found[STREAMED].value == pytest.approx(0.1)
+    warnings = outcomes(asked, journal)[0][1]["warnings"]
+    assert "unpaired" in {one["kind"] for one in warnings}
+
+
+def test_a_method_that_was_only_begun_takes_nothing_away(
+    study: Make, run: Go, streaming: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = study("plain", STREAMED)
+    run(asked)
+    streaming()
+    own, calls = Loop.write, [0]
+
+    def write(method: Loop, *given: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:  # its memory is measured, its first text is not written
+            raise KeyboardInterrupt
+        return own(method, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            run(asked)
+    journal = Journal(run(study("plain")).path.parent).read()  # what is there, and nothing more
+    assert STREAMED not in {one[0] for one in cells(journal)}
+    found = {row.method: row for row in rows(asked, journal, "a")}
+    assert found["plain"].figure("speedup") is not None
+    assert found[STREAMED].result is None
+    assert found[STREAMED].why == "not measured yet"
+    journal = run(asked)
+    assert finished(journal, asked.settings()[0])
+    assert len([one for one in cells(journal) if one[0] == STREAMED]) == 3
+
+
+OUT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore words"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    MemoryError(),
+]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException, at: int) -> None:
+    """Have one method of the loop fail when it writes for the ``at``-th time."""
+    own, calls = Loop.write, [0]
+
+    def write(method: Loop, *given: Any) -> Any:
+        if method.name == name:
+            calls[0] += 1
+            if calls[0] >= at:
+                raise error
+        return own(method, *given)
+
+    monkeypatch.setattr(Loop, "write", write)
+
+
+@pytest.mark.parametrize("error", OUT, ids=["gpu", "host", "python"])
+@pytest.mark.parametrize("at", [1, 3])
+def test_no_memory_is_a_result(
+    study: Make,
+    run: Go,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: BaseException,
+    at: int,
+) -> None:
+    failing(monkeypatch, "ngram@4", error, at)
+    asked = study("plain", "ngram@4", "prompt-lookup")
+    journal = run(asked)
+    (line,) = journal.of("unusable", method="ngram@4")
+    assert line["why"].startswith("out of memory")
+    assert "\n" not in line["why"]
+    for name in ("hf", "plain", "prompt-lookup"):
+        assert len([one for one in cells(journal) if one[0] == name]) == 3
+    assert len([one for one in cells(journal) if one[0] == "ngram@4"]) == max(0, at - 2)
+    assert finished(journal, asked.settings()[0])
+    assert "No figures for ngram@4: out of memory" in results(
+        asked, journal, tmp_path / "r"
+    ).replace("  ", " ")
+    assert len(run(asked).lines) == len(journal.lines)  # it is not tried again
+
+
+def test_another_error_is_none(study: Make, run: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, "ngram@4", RuntimeError("shapes do not match"), 3)
+    asked = study("plain", "ngram@4")
+    with pytest.raises((OutpaceError, RuntimeError), match="shapes do not match"):
+        run(asked)
+    monkeypatch.undo()
+    journal = run(asked)  # mended, it goes on
+    assert finished(journal, asked.settings()[0])
+    assert not journal.of("unusable", method="ngram@4")
+    done = [one[:3] for one in cells(journal)]
+    assert len(done) == len(set(done)) == 9
+
+
+def test_the_baseline_must_have_memory(
+    study: Make, run: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("outpace.bench.baselines.HuggingFace.write", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(study("plain"))
+
+
+def test_a_study_can_be_read_from_its_records(study: Make, run: Go) -> None:
+    asked = study("plain", "ngram@4", seed=3)
+    again = planned(run(asked))
+    assert [one.id for one in again.settings()] == [one.id for one in asked.settings()]
+    assert dict(again.options) == dict(asked.options)
+
+
+def test_more_methods_go_on_with_the_same_setting(study: Make, run: Go) -> None:
+    before = run(study("plain"))
+    journal = run(study("plain", "ngram@4"))
+    assert sorted(cells(journal)[len(cells(before)) :]) == [("ngram@4", n, 0, 2) for n in range(3)]
+    assert len(cells(journal, "anchor")) == 3
+
+
+def test_samples_ask_each_prompt_with_other_seeds(study: Make, run: Go) -> None:
+    asked = study("ngram@4", samples=3, temperature=1.0)
+    journal = run(asked)
+    texts = {(one["method"], one["prompt"]): one["tokens"] for one in journal.of("cell")}
+    assert len(texts) == 3 * 9  # hf, plain, ngram
+    assert len({texts["plain", number] for number in range(3)}) == 3
+    for number in range(9):
+        assert texts["plain", number] == texts["ngram@4", number]
+
+
+def test_costs_are_measured_once(study: Make, run: Go, target: Path) -> None:
+    asked = Study.parse(
+        "mine",
+        '[[parts]]\nname = "a"\nmethods = ["plain"]\ncosts = true',
+        options=dict(study("plain").options),
+    )
+    journal = run(asked)
+    (line,) = journal.of("costs")
+    assert list(line["costs"]) == [str(target)]
+    assert finished(journal, asked.settings()[0])
+    assert len(run(asked).of("costs")) == 1
