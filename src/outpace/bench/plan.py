@@ -78,6 +78,8 @@ def check_methods(
         alone = {"hf", "hf-compiled", "hf-assisted-tuned", "plain", RECIPE}
         if length is not None and (tree or beams or method in alone or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
+        if length is not None and isinstance(number := _number(length), int):
+            check_length(number)
         if temperature and beams:
             raise InvalidArgument(f"method {name!r} with temperature {temperature}: give 0")
     needed = ["hf", "plain"] if temperature else ["hf"]

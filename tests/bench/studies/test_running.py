@@ -96,15 +96,15 @@ def test_its_ratio_is_against_the_baseline_beside_it(
             line["seconds"] = 10.0
         elif line["kind"] == "cell":
             line["seconds"] = 1.0
-    found = {row.method: row.figure("speedup") for row in rows(asked, journal, "a")}
+    found = {row.method: row.figure("speedup") for row in rows(outcomes(asked, journal), "a")}
     assert found[STREAMED].value == 1.0
     assert found["plain"].value == 1.0
     for line in list(journal.lines):  # the negative control: without them it looks slow
         if line["kind"] == "anchor":
             journal.lines.remove(line)
-    found = {row.method: row.figure("speedup") for row in rows(asked, journal, "a")}
+    found = {row.method: row.figure("speedup") for row in rows(outcomes(asked, journal), "a")}
     assert found[STREAMED].value == pytest.approx(0.1)
-    warnings = outcomes(asked, journal)[0][1]["warnings"]
+    warnings = outcomes(asked, journal)[0].record["warnings"]
     assert "unpaired" in {one["kind"] for one in warnings}
 
 
@@ -128,7 +128,7 @@ def test_a_method_that_was_only_begun_takes_nothing_away(
             run(asked)
     journal = Journal(run(study("plain")).path.parent).read()  # what is there, and nothing more
     assert STREAMED not in {one[0] for one in cells(journal)}
-    found = {row.method: row for row in rows(asked, journal, "a")}
+    found = {row.method: row for row in rows(outcomes(asked, journal), "a")}
     assert found["plain"].figure("speedup") is not None
     assert found[STREAMED].result is None
     assert found[STREAMED].why == "not measured yet"

@@ -13,7 +13,7 @@ from outpace.bench.sample import Sample
 from outpace.bench.studies import Study
 from outpace.bench.studies.columns import COLUMNS
 from outpace.bench.studies.journal import Journal, Recorder
-from outpace.bench.studies.outcome import Row, rows
+from outpace.bench.studies.outcome import Row, outcomes, rows
 from outpace.bench.studies.pictures import COLOURS, INK, as_svg, picture, sketches, themed
 from outpace.bench.studies.tables import comma_separated, latex, markdown, plans
 
@@ -89,7 +89,7 @@ def table(made: tuple[Study, Journal], name: str) -> tuple[Table, list[dict[str,
     study, journal = made
     part = study.parts[0]
     plan = next(plan for plan in plans(part) if plan.name == name)
-    members = list(rows(study, journal, "a", groups=plan.kinds))
+    members = list(rows(outcomes(study, journal), "a", groups=plan.kinds))
     values = comma_separated(plan.values(members))
     return plan.table(members, part), list(csv.DictReader(io.StringIO(values)))
 
@@ -192,7 +192,7 @@ def drawings(made: tuple[Study, Journal]) -> list[tuple[str, str]]:
     study, journal = made
     part, found = study.parts[0], []
     for sketch in sketches(part):
-        members: list[Row] = list(rows(study, journal, "a", groups=sketch.kinds))
+        members: list[Row] = list(rows(outcomes(study, journal), "a", groups=sketch.kinds))
         figure = sketch.figure(members)
         found.append((picture(sketch, part, figure).svg, as_svg(figure)))
     return found
@@ -229,6 +229,6 @@ def test_pictures_are_the_same_bytes_again(made: tuple[Study, Journal]) -> None:
 
 def test_nothing_to_draw(made: tuple[Study, Journal]) -> None:
     study, journal = made
-    none = [row for row in rows(study, journal, "a") if row.result is None]
+    none = [row for row in rows(outcomes(study, journal), "a") if row.result is None]
     assert none
     assert [sketch.figure(none) for sketch in sketches(study.parts[0])] == [None] * 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +65,23 @@ class Row:
         return self.result.get(name)
 
 
-def outcomes(study: Study, journal: Journal) -> list[tuple[Setting, Record]]:
-    """Return the record of every setting that has figures, in order."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a setting came to.
+
+    Attributes:
+        setting: which one.
+        record: of it, as the benchmark has it.
+        costs: of forwards and drafts, by model, where they were measured.
+    """
+
+    setting: Setting
+    record: Record
+    costs: Mapping[str, Any] | None = None
+
+
+def outcomes(study: Study, journal: Journal) -> list[Outcome]:
+    """Return what every setting that has figures came to, in order."""
     where = {line["number"]: line["environment"] for line in journal.of("run")}
     found = []
     for setting in study.settings():
@@ -81,24 +96,24 @@ def outcomes(study: Study, journal: Journal) -> list[tuple[Setting, Record]]:
             continue
         done.interrupted = len(done.keys) < done.repeats * len(done.asked.texts)
         runs = journal.of("setting", id=setting.id)
-        found.append((setting, make_record(done, dict(setting.config), where[runs[0]["run"]])))
+        costs = journal.of("costs", setting=setting.id)
+        record = make_record(done, dict(setting.config), where[runs[0]["run"]])
+        found.append(Outcome(setting, record, costs[-1]["costs"] if costs else None))
     return found
 
 
-def rows(study: Study, journal: Journal, part: str, *, groups: bool = False) -> Iterator[Row]:
+def rows(found: Sequence[Outcome], part: str, *, groups: bool = False) -> Iterator[Row]:
     """Yield the rows of a part, setting by setting.
 
     Args:
-        study: whose part.
-        journal: with its records.
+        found: what the study came to.
         part: its name.
         groups: a row for each kind of text instead of one for all.
     """
-    for setting, record in outcomes(study, journal):
+    for outcome in found:
+        setting, record, known = outcome.setting, outcome.record, outcome.costs
         if setting.part != part:
             continue
-        costs = journal.of("costs", setting=setting.id)
-        known = costs[-1]["costs"] if costs else None
         results = {result["method"]: result for result in record["results"]}
         why = {one["method"]: one["why"] for one in record["unusable"]}
         for one in setting.methods:

@@ -9,11 +9,10 @@ from typing import Any
 
 from ..document import Document, Generation, Picture, Section, Table, Turn
 from ..page import html
-from ..record import Record
 from .journal import Journal
-from .outcome import Row, outcomes, rows
+from .outcome import Outcome, Row, outcomes, rows
 from .pictures import as_png, as_svg, picture, sketches
-from .study import Part, Setting, Study
+from .study import Part, Study
 from .tables import Plan, comma_separated, latex, markdown, plans
 from .verdict import lead, verdict
 
@@ -45,7 +44,7 @@ def write_results(study: Study, journal: Journal, folder: Path) -> list[Path]:
         OSError: one cannot be written.
     """
     found = outcomes(study, journal)
-    parts = [_made(study, journal, part) for part in study.parts]
+    parts = [_made(found, part) for part in study.parts]
     files: dict[str, bytes] = {}
     for made in parts:
         for plan, table, members in made.tables:
@@ -64,8 +63,8 @@ def write_results(study: Study, journal: Journal, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _made(study: Study, journal: Journal, part: Part) -> Made:
-    known = {kinds: list(rows(study, journal, part.name, groups=kinds)) for kinds in (False, True)}
+def _made(found: Sequence[Outcome], part: Part) -> Made:
+    known = {kinds: list(rows(found, part.name, groups=kinds)) for kinds in (False, True)}
     tables = []
     for plan in plans(part):
         members = known[plan.kinds]
@@ -82,7 +81,7 @@ def _made(study: Study, journal: Journal, part: Part) -> Made:
 def page_of_text(
     study: Study,
     journal: Journal,
-    found: Sequence[tuple[Setting, Record]],
+    found: Sequence[Outcome],
     parts: Sequence[Made],
 ) -> str:
     """Return everything as Markdown."""
@@ -109,7 +108,7 @@ def page_of_text(
 def document(
     study: Study,
     journal: Journal,
-    found: Sequence[tuple[Setting, Record]],
+    found: Sequence[Outcome],
     parts: Sequence[Made],
 ) -> Document:
     """Return everything as a page shows it."""
@@ -136,11 +135,12 @@ def document(
     )
 
 
-def warnings(found: Sequence[tuple[Setting, Record]]) -> list[str]:
+def warnings(found: Sequence[Outcome]) -> list[str]:
     """Return what limits the figures, each sentence once, with the settings it is true of."""
     where: dict[str, list[str]] = {}
-    for setting, record in found:
-        for one in record["warnings"]:
+    for outcome in found:
+        setting = outcome.setting
+        for one in outcome.record["warnings"]:
             if one["kind"] not in {"interval", "unusable"}:  # tables mark and name these
                 name = f"{setting.part} {setting.label}".strip()
                 where.setdefault(one["text"], []).append(name)
@@ -164,11 +164,11 @@ def _environments(journal: Journal) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _generations(journal: Journal, found: Sequence[tuple[Setting, Record]]) -> list[Generation]:
+def _generations(journal: Journal, found: Sequence[Outcome]) -> list[Generation]:
     """Return texts to draw: of the first setting, the baseline's own loop and the fastest ones."""
     if not found:
         return []
-    setting, record = found[0]
+    setting, record = found[0].setting, found[0].record
     drawn = {line["method"]: line for line in journal.of("rounds", setting=setting.id)}
     speeds = {one["method"]: one["speedup_vs_hf"]["value"] for one in record["results"]}
     order = sorted((name for name in drawn if name in speeds), key=lambda one: -speeds[one])

@@ -92,15 +92,14 @@ class StudyRun:
             for number, setting in enumerate(settings, start=1):
                 label = f" ({setting.label})" if setting.label else ""
                 self.said(f"{number} of {len(settings)}: {setting.part}{label}")
-                self._measure(journal, setting, run)
+                with _threads(setting.config["threads"]):
+                    self._measure(journal, setting, run)
             journal.add("end", number=run)
         return all(finished(journal, one) for one in self.study.settings())
 
     def _measure(self, journal: Journal, setting: Setting, run: int) -> None:
         config = setting.config
         check_ends(config["max_new_tokens"], ())
-        if config["threads"] is not None:
-            torch.set_num_threads(config["threads"])
         models = self._models(setting)
         prompts, cut = fit_prompts(_prompts(config), models, config["max_new_tokens"])
         done = journal.measured(setting.id)
@@ -135,8 +134,7 @@ class StudyRun:
             if isinstance(method, TunedAssisted) and law in self._tuned:
                 method.use(self._tuned[law])
         self.notify(f"{setting.part}: begun", more=bench.steps_left(done) + 1)
-        with _threads_kept():
-            result = bench.run(self.notify, done, recorder)
+        result = bench.run(self.notify, done, recorder)
         if TUNED in result.methods:
             self._tuned[law] = result.methods[TUNED].settings
         if setting.costs and not journal.of("costs", setting=setting.id):
@@ -285,9 +283,11 @@ def _note_unusable(done: Measured, recorder: Recorder, refused: dict[str, str]) 
 
 
 @contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Leave the number of threads as it was: methods and recipes may change it."""
+def _threads(number: int | None) -> Iterator[None]:
+    """Use so many threads, where a number is given; leave as many as there were."""
     before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
     try:
         yield
     finally:

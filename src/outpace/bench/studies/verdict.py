@@ -8,9 +8,9 @@ from typing import Any
 
 from ..measured import BASELINE
 from ..record import FEW, Record
-from .outcome import spoken
+from .outcome import Outcome, spoken
 from .run import drafter_of
-from .study import Setting, Study
+from .study import Study
 
 EMBEDDED = "zoo:"
 THEIRS = (
@@ -21,12 +21,12 @@ THEIRS = (
 )
 
 
-def lead(study: Study, found: Sequence[tuple[Setting, Record]]) -> list[str]:
+def lead(study: Study, found: Sequence[Outcome]) -> list[str]:
     """Return what has to be known before a figure is read, the most important first."""
     told = []
-    config = found[0][0].config if found else study.settings()[0].config
+    config = found[0].setting.config if found else study.settings()[0].config
     small = str(config["target"]).startswith(EMBEDDED)
-    where = found[0][1]["environment"] if found else {}
+    where = found[0].record["environment"] if found else {}
     if small or not where.get("gpu"):
         told.append(THEIRS)
     told += [text for text in (study.question, study.reference) if text]
@@ -47,13 +47,13 @@ def _how(config: Any, study: Study) -> str:
     )
 
 
-def verdict(study: Study, found: Sequence[tuple[Setting, Record]]) -> str:
+def verdict(study: Study, found: Sequence[Outcome]) -> str:
     """Return what to use: the fastest method, by how much, and whether the text is the same."""
     if not found:
         return "Nothing is measured yet."
     parts: dict[str, list[Record]] = {}
-    for setting, record in found:
-        parts.setdefault(study.part(setting.part).title, []).append(record)
+    for one in found:
+        parts.setdefault(study.part(one.setting.part).title, []).append(one.record)
     told = {
         title: _of_one(records[0]) if len(records) == 1 else _of_many(records)
         for title, records in parts.items()
