@@ -1,8 +1,9 @@
 """What a forward of a model costs here by its width, a staircase, and what a draft does."""
 
 import math
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..models import LanguageModel
 from ..sampling import Pick
@@ -70,6 +71,71 @@ def feed_costs(
         seconds: after which no more are begun, but for the first.
     """
     return _drafts(model, {tokens: (tokens, 1) for tokens in FED}, rounds, seconds)
+
+
+def round_parts(
+    target: LanguageModel,
+    drafter: LanguageModel,
+    lengths: Sequence[int],
+    *,
+    rounds: int = 15,
+    seconds: float = 2 * SECONDS,
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Return the seconds of a draft of each length and of the forward that verifies it, as medians.
+
+    They are timed in the order they have in a round: each finds the processor's caches full of what
+    the other model has read, and takes longer than after a forward of its own.
+
+    Args:
+        target: whose forward verifies.
+        drafter: the draft model.
+        lengths: draft tokens in a row, each 1 or more.
+        rounds: how often all lengths are timed at most.
+        seconds: after which no more are begun, but for the first.
+
+    Returns:
+        Seconds by length, and by width (one more than the length).
+    """
+    verifying, drafting = Session(target), Session(drafter)
+    most = max(lengths) + 1
+    _hold(verifying, most)
+    held = _hold(drafting, most)
+    times: dict[tuple[str, int], list[float]] = {}
+    began = time.perf_counter()
+    with target.attached(), drafter.attached():
+        for turn in range(rounds + 1):
+            for length in lengths:
+                start = time.perf_counter()
+                drafting.draft([0], length, Pick())[-1].item()
+                drafted = time.perf_counter()
+                verifying.forward(TokenTree.chain(0, [0] * length))[0, 0].item()
+                done = time.perf_counter()
+                drafting.rollback(held)
+                verifying.abandon()
+                if turn:  # the first one finds nothing ready
+                    times.setdefault(("draft", length), []).append(drafted - start)
+                    times.setdefault(("verify", length + 1), []).append(done - drafted)
+            if turn and time.perf_counter() - began > seconds:
+                break
+    found: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    for (part, number), each in times.items():
+        found[part == "verify"][number] = statistics.median(each)
+    return found
+
+
+def plain_forward(target: LanguageModel, *, rounds: int = 45, seconds: float = SECONDS) -> float:
+    """Return the seconds of a forward over one token after another such forward, the median."""
+    session = Session(target)
+    _hold(session, 1)
+    times: list[float] = []
+    began = time.perf_counter()
+    with target.attached():
+        while len(times) <= rounds and (len(times) < 3 or time.perf_counter() - began < seconds):
+            start = time.perf_counter()
+            session.forward(TokenTree.chain(0, []))[0, 0].item()
+            times.append(time.perf_counter() - start)
+            session.abandon()
+    return statistics.median(times[1:])
 
 
 def _drafts(

@@ -166,7 +166,7 @@ def _prediction(row: Row) -> tuple[float, int, list[float], Parts] | None:
         return None
     target, drafter = (row.costs[name] for name in models[:2])
     parts = Parts(
-        {int(width): cost for width, cost in target["forward"].items()},
+        {1: target["forward"], **{int(width): c for width, c in drafter["verify"].items()}},
         {int(tokens): cost for tokens, cost in drafter["draft"].items()},
         plain["tpot_ms"] / 1000,
         plain["ttft_ms"] / 1000,

@@ -138,8 +138,9 @@ class StudyRun:
         if TUNED in result.methods:
             self._tuned[law] = result.methods[TUNED].settings
         if setting.costs and not journal.of("costs", setting=setting.id):
-            used = {m.name: m for method in methods for m in method.models_used}
-            journal.add("costs", setting=setting.id, run=run, costs=prices(list(used.values())))
+            used = {m.name: m for method in methods for m in method.models_used[1:]}
+            costs = prices(models.target, list(used.values()))
+            journal.add("costs", setting=setting.id, run=run, costs=costs)
         if result.interrupted:
             raise KeyboardInterrupt
         if result.failed is not None:
