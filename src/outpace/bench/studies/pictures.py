@@ -26,7 +26,7 @@ from ...registry import unknown_among
 from ..document import Picture
 from .columns import column
 from .outcome import Row
-from .plots import COLOURS, INK, PLOTS
+from .plots import COLOURS, INK, PLOTS, draw
 from .study import Part
 
 _KEYS = ("name", "title", "kind", "x", "y", "series", "panels", "methods")
@@ -92,7 +92,7 @@ class Sketch:
         rows = self.chosen(rows)
         if not rows:
             return None
-        return PLOTS[self.kind](self, rows)
+        return draw(self, rows)
 
 
 def sketches(part: Part) -> list[Sketch]:

@@ -31,36 +31,41 @@ _MARKS = "osD^vPX*"
 _MEMORY = ("target weights", "drafter weights", "KV of the target", "KV of the drafter", "stores")
 
 
-def _subplots(rows: int, columns: int, height: float = 3.1) -> Any:
+def draw(sketch: Sketch, rows: Sequence[Row]) -> Any:
+    """Return the figure of a picture."""
     import matplotlib as mpl
 
     mpl.use("agg")
+    style: Any = _STYLE
+    with mpl.rc_context(style):
+        return PLOTS[sketch.kind](sketch, rows)
+
+
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "figure.facecolor": "#ffffff",
+    "axes.facecolor": "#ffffff",
+}
+
+
+def _subplots(rows: int, columns: int, height: float = 3.1) -> Any:
     import matplotlib.pyplot as plt
 
-    style: Any = {
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10,
-        "axes.titleweight": "bold",
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "legend.frameon": False,
-        "figure.facecolor": "#ffffff",
-        "axes.facecolor": "#ffffff",
-    }
-    with plt.rc_context(style):
-        figure, axes = plt.subplots(
-            rows,
-            columns,
-            figsize=(_WIDTH, height * rows),
-            squeeze=False,
-            layout="constrained",
-        )
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(_WIDTH, height * rows), squeeze=False, layout="constrained"
+    )
     plt.close(figure)  # it is no longer anybody's current figure, but can still be saved
     return figure, axes
 
@@ -141,7 +146,7 @@ def _lines(sketch: Sketch, rows: Sequence[Row]) -> Any:
             elif len(numbers) <= 8:
                 ax.set_xticks([one for one in numbers if one is not None])
             if ax.get_legend_handles_labels()[0] and across == 0:
-                ax.legend(fontsize=7.5, frameon=False)
+                ax.legend()
     return figure
 
 
@@ -220,7 +225,7 @@ def _depths(sketch: Sketch, rows: Sequence[Row]) -> Any:
         if title:
             ax.set_title(title, loc="left")
         if known:
-            ax.legend(fontsize=7.5, frameon=False)
+            ax.legend()
         ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     return figure
 
@@ -251,7 +256,7 @@ def _memory(sketch: Sketch, rows: Sequence[Row]) -> Any:
     ax.set_yticks(range(len(rows)), [_bar_name(row, sketch) for row in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel("MB")
-    figure.legend(fontsize=7.5, loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(loc="outside lower center", ncols=5)
     ax.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     return figure
 
