@@ -2,6 +2,7 @@
 
 from .environment import environment
 from .fitting import fit_prompts
+from .loop import load_own
 from .measured import Measured
 from .methods import Models
 from .names import needs_drafter
@@ -22,6 +23,7 @@ __all__ = [
     "check_methods",
     "environment",
     "fit_prompts",
+    "load_own",
     "load_prompts",
     "make_method",
     "make_record",

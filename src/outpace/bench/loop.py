@@ -32,7 +32,7 @@ from ..types import Budget, Context, Round, TokenTree, Verdict
 from ..verifiers import Verifier
 from ..verifiers.coupled import CoupledVerifier
 from .methods import Method, Models
-from .names import names_a_model, needs_drafter, tree_of, with_length
+from .names import model_of, needs_drafter, tree_of, with_length
 from .sample import Gaps, Sample, Writing, depths
 from .workloads import BenchPrompt
 
@@ -222,12 +222,27 @@ def _drafter(method: str, models: Models) -> Drafter:
         if models.drafter is None:
             raise InvalidArgument(f"method {method!r} needs a draft model: give --drafter")
         return model_drafter(models.drafter, tree_of(method))
-    settings: dict[str, Any] = {"dtype": models.target.dtype, "device": models.target.device}
     if lacks_model(method) and models.drafter is not None:
         return with_model(method, models.drafter)
-    kind, model = with_its_model(method) or ("", method)
-    if not kind and not names_a_model(method):
-        return make_drafter(method, **settings)
+    own = load_own(method, models)
+    if own is None:
+        return make_drafter(method, **_settings(models))
+    kind, _ = with_its_model(method) or ("", method)
+    return with_model(kind, own) if kind else ModelDrafter(own)
+
+
+def load_own(name: str, models: Models) -> LanguageModel | None:
+    """Load the draft model that a method names itself, once; None is a method without.
+
+    Do so, and have it run as it will, before the method is made: a gate measures what drafts cost.
+    """
+    model = model_of(with_length(name)[0])
+    if model is None:
+        return None
     if model not in models.others:
-        models.others[model] = load(model, **settings)
-    return with_model(kind, models.others[model]) if kind else ModelDrafter(models.others[model])
+        models.others[model] = load(model, **_settings(models))
+    return models.others[model]
+
+
+def _settings(models: Models) -> dict[str, Any]:
+    return {"dtype": models.target.dtype, "device": models.target.device}

@@ -81,6 +81,14 @@ def names_a_model(method: str) -> bool:
     return method.startswith(zoo.PREFIX) or os.sep in method
 
 
+def model_of(method: str) -> str | None:
+    """Return the name of the draft model that a method names itself, or None."""
+    own = with_its_model(method)
+    if own is not None:
+        return own[1]
+    return method if names_a_model(method) else None
+
+
 def with_length(name: str) -> tuple[str, str | None]:
     """Return the method of ``NAME`` or ``NAME@LENGTH``, and the length or None."""
     method, *own = split(name, "@")

@@ -248,6 +248,7 @@ def _prepare(
         check_methods,
         environment,
         fit_prompts,
+        load_own,
         load_prompts,
         make_method,
         needs_drafter,
@@ -289,8 +290,9 @@ def _prepare(
         if why is not None:
             print(why, file=sys.stderr)
     prompts, cut = fit_prompts(prompts, models, config["max_new_tokens"])
+    own = [load_own(name, models) for name in names]
+    run_as([one for one in own if one is not None], config["runtime"])
     methods = [make_method(name, models, config["draft_length"]) for name in names]
-    run_as(list(models.others.values()), config["runtime"])
     made = Bench(
         models,
         methods,

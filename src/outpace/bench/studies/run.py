@@ -20,6 +20,7 @@ from ..baselines import TunedAssisted, cannot_assist
 from ..environment import environment
 from ..fitting import fit_prompts
 from ..keeping import Notify, silent
+from ..loop import load_own
 from ..measured import Asked, Measured
 from ..methods import Method, Models
 from ..names import lacks_policy, needs_drafter
@@ -103,8 +104,9 @@ class StudyRun:
         models = self._models(setting)
         prompts, cut = fit_prompts(_prompts(config), models, config["max_new_tokens"])
         done = journal.measured(setting.id)
+        own = [load_own(one.name, models) for one in setting.methods if not lacks_policy(one.name)]
+        self.prepare([one for one in own if one is not None], config["runtime"])
         methods, refused = self._methods(setting, models)
-        self.prepare(list(self._others.values()), config["runtime"])
         bench = Bench(
             models, methods, prompts, _writing(config), config["repeats"], config["warmup"], cut
         )
