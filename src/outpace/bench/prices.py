@@ -1,6 +1,7 @@
 """What the parts of rounds cost here, measured apart from any text."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..cache.costs import plain_forward, round_parts
@@ -8,6 +9,8 @@ from ..models import LanguageModel
 
 LENGTHS = (1, 2, 3, 4, 5, 7)
 """Draft tokens in a row that are timed."""
+ROUNDS, FORWARDS = 2, 8
+"""How often: little, next to each prompt, rather than much at one moment of a shared machine."""
 
 
 def prices(target: LanguageModel, drafters: Sequence[LanguageModel]) -> dict[str, Any]:
@@ -20,11 +23,22 @@ def prices(target: LanguageModel, drafters: Sequence[LanguageModel]) -> dict[str
         target: whose text is written.
         drafters: draft models.
     """
-    found: dict[str, Any] = {target.name: {"forward": plain_forward(target)}}
+    found: dict[str, Any] = {target.name: {"forward": plain_forward(target, rounds=FORWARDS)}}
     for drafter in drafters:
-        drafting, verifying = round_parts(target, drafter, LENGTHS)
+        drafting, verifying = round_parts(target, drafter, LENGTHS, rounds=ROUNDS)
         found[drafter.name] = {
             "draft": {str(length): cost for length, cost in drafting.items()},
             "verify": {str(width): cost for width, cost in verifying.items()},
         }
+    return found
+
+
+def mean_prices(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the means of prices that were measured at several moments."""
+    first = each[0]
+    found: dict[str, Any] = {}
+    for key, value in first.items():
+        values = [one[key] for one in each]
+        nested = isinstance(value, Mapping)
+        found[key] = mean_prices(values) if nested else statistics.fmean(values)
     return found

@@ -36,6 +36,7 @@ class Bench:
         repeats: how often every prompt is continued by every method.
         warmup: prompts every method continues before anything counts.
         cut: how many prompts were too long for the models.
+        between: done after each prompt, next to what it is held against.
     """
 
     models: Models
@@ -45,6 +46,7 @@ class Bench:
     repeats: int = 1
     warmup: int = 1
     cut: int = 0
+    between: Callable[[], None] | None = None
 
     @property
     def reference(self) -> str:
@@ -227,6 +229,8 @@ class _Run:
         for method in shuffle.sample(todo, len(todo)):
             anchor = anchored and method is baseline
             self._survived(method, partial(self._write, method, key, anchor=anchor))
+        if self.bench.between is not None:
+            self.bench.between()
 
     def _write(self, method: Method, key: Key, *, anchor: bool) -> None:
         prompt = self.bench.prompts[key[0]]

@@ -10,6 +10,7 @@ from typing import Any
 from ...calls import split
 from ..measured import BASELINE
 from ..metrics import Interval, pace_ratio
+from ..prices import mean_prices
 from ..record import Record, make_record
 from ..theory import Parts, of_leviathan, of_parts, of_reference
 from .journal import Journal
@@ -96,9 +97,9 @@ def outcomes(study: Study, journal: Journal) -> list[Outcome]:
             continue
         done.interrupted = len(done.keys) < done.repeats * len(done.asked.texts)
         runs = journal.of("setting", id=setting.id)
-        costs = journal.of("costs", setting=setting.id)
+        costs = [line["costs"] for line in journal.of("costs", setting=setting.id)]
         record = make_record(done, dict(setting.config), where[runs[0]["run"]])
-        found.append(Outcome(setting, record, costs[-1]["costs"] if costs else None))
+        found.append(Outcome(setting, record, mean_prices(costs) if costs else None))
     return found
 
 

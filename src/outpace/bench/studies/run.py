@@ -107,8 +107,21 @@ class StudyRun:
         own = [load_own(one.name, models) for one in setting.methods if not lacks_policy(one.name)]
         self.prepare([one for one in own if one is not None], config["runtime"])
         methods, refused = self._methods(setting, models)
+        used = {m.name: m for method in methods for m in method.models_used[1:]}
+
+        def price() -> None:
+            costs = prices(models.target, list(used.values()))
+            journal.add("costs", setting=setting.id, run=run, costs=costs)
+
         bench = Bench(
-            models, methods, prompts, _writing(config), config["repeats"], config["warmup"], cut
+            models,
+            methods,
+            prompts,
+            _writing(config),
+            config["repeats"],
+            config["warmup"],
+            cut,
+            price if setting.costs else None,
         )
         if done is None:
             done = bench.begun()
@@ -139,10 +152,6 @@ class StudyRun:
         result = bench.run(self.notify, done, recorder)
         if TUNED in result.methods:
             self._tuned[law] = result.methods[TUNED].settings
-        if setting.costs and not journal.of("costs", setting=setting.id):
-            used = {m.name: m for method in methods for m in method.models_used[1:]}
-            costs = prices(models.target, list(used.values()))
-            journal.add("costs", setting=setting.id, run=run, costs=costs)
         if result.interrupted:
             raise KeyboardInterrupt
         if result.failed is not None:
@@ -223,9 +232,7 @@ def finished(journal: Journal, setting: Setting) -> bool:
             continue  # a reason is a result
         if len(done.samples.get(one.name, ())) < texts:
             return False
-    if not (done.judged and done.weighed):
-        return False
-    return not setting.costs or bool(journal.of("costs", setting=setting.id))
+    return done.judged and done.weighed
 
 
 def is_missing(why: str | None) -> bool:
