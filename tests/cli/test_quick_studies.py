@@ -19,6 +19,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def tuned_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try 4 settings of transformers' assisted generation; all 36 are tried by a test of theirs."""
+    monkeypatch.setattr("outpace.bench.baselines.TUNED_LENGTHS", range(2, 4))
+    monkeypatch.setattr("outpace.bench.baselines.TUNED_THRESHOLDS", (0.0, 0.4))
+
+
 @pytest.mark.parametrize("name", study_names())
 def test_it_runs(run: Run, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name

@@ -121,7 +121,9 @@ class Journal:
         if not heads:
             return None
         head = heads[0]
-        asked = Asked([(a, b) for a, b in head["texts"]], head["sha256"], head["cut"], head.get("note"))
+        asked = Asked(
+            [(a, b) for a, b in head["texts"]], head["sha256"], head["cut"], head.get("note")
+        )
         done = Measured(head["reference"], asked, head["repeats"])
         done.samples = {name: {} for name in head["methods"]}
         texts = {line["id"]: line["tokens"] for line in self.of("text")}

@@ -99,7 +99,7 @@ class Plan:
             list(table.get("methods", ())),
             pivot,
             str(table.get("note", "")),
-            complete and pivot is None,
+            complete,
         )
 
     def chosen(self, rows: Sequence[Row]) -> list[Row]:
@@ -130,7 +130,8 @@ class Plan:
     def _pivoted(self, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         assert self.pivot is not None
         only = self.columns[0]
-        values = list(dict.fromkeys(_place(row, self.pivot) for row in rows))
+        known = [row for row in rows if row.result is not None]
+        values = list(dict.fromkeys(_place(row, self.pivot) for row in known))
         lead = [one for one in _lead(rows) if one != self.pivot]
         cells: dict[tuple[str, ...], dict[str, str]] = {}
         for row in rows:
@@ -154,9 +155,11 @@ class Plan:
 
 
 def plans(part: Part) -> list[Plan]:
-    """Return the tables of a part; the first one names what has no figures."""
+    """Return the tables of a part; one of them names what has no figures."""
     tables = part.tables or USUAL
-    return [Plan.of(table, part, complete=not n) for n, table in enumerate(tables)]
+    whole = [n for n, table in enumerate(tables) if not table.get("methods")] or [0]
+    plain = [n for n in whole if "pivot" not in tables[n]] or whole
+    return [Plan.of(table, part, complete=n == plain[0]) for n, table in enumerate(tables)]
 
 
 def markdown(table: Table) -> str:
