@@ -117,7 +117,8 @@ def as_svg(figure: Any) -> str:
     out = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "outpace"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    text = re.sub(r"<!DOCTYPE.*?>\s*", "", out.getvalue(), count=1, flags=re.S)
+    return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.S)
 
 
 def as_png(figure: Any) -> bytes:
@@ -130,7 +131,6 @@ def as_png(figure: Any) -> bytes:
 def themed(svg: str) -> str:
     """Return the ``<svg>`` element of a file in the colours of the page it stands in."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     for number, colour in enumerate(COLOURS, start=1):
