@@ -19,6 +19,7 @@ from outpace.cache import Session, session
 from outpace.decoder import WIDEST, Stream
 from outpace.drafters.session_drafter import SessionDrafter
 from outpace.models import LanguageModel, attention, runtime
+from outpace.models.step import cache_keyword
 from outpace.request import Prompt, Settings
 from outpace.sampling import Pick
 from outpace.types import TokenTree
@@ -197,9 +198,9 @@ class Cropped(Session):
                 attention_mask=self.model.step.masks.build(
                     held, torch.stack([rows, rows]), causal, rows
                 ),
-                past_key_values=self._grown,
                 use_cache=True,
                 logits_to_keep=1 if last_only else 0,
+                **{cache_keyword(self.model.model): self._grown},
             )
         return out.logits[0].clone()
 

@@ -10,6 +10,7 @@ from outpace.drafters.model import ModelDrafter
 from outpace.errors import InvalidArgument
 from outpace.models import wrap
 from outpace.models.attention import use_slot_attention
+from outpace.models.step import cache_keyword
 from outpace.models.tiny import tiny_model
 
 IDS = torch.tensor([[*range(20, 40), 20, 21]])
@@ -175,7 +176,7 @@ def test_the_models_attention_comes_back_after_an_error(model):
         ({"num_beams": 2}, "batch of 2|num_beams=2"),
         ({"output_scores": True, "return_dict_in_generate": True}, "output_scores"),
         ({"mask": True}, "padded"),
-        ({"past": True}, "past_key_values"),
+        ({"past": True}, "with tokens in it"),
         ({"position_ids": torch.arange(22)[None] + 7}, "position_ids"),
         ({"guidance_scale": 1.5}, "ClassifierFreeGuidance"),
     ],
@@ -188,8 +189,8 @@ def test_what_it_cannot_honour_is_refused(model, settings, words):
         mask[0, 0] = 0
     if settings.pop("past", False):
         cache = hf.DynamicCache(config=model.config)
-        model(ids[:, :5], past_key_values=cache)
-        settings["past_key_values"] = cache
+        model(ids[:, :5], **{cache_keyword(model): cache})
+        settings[cache_keyword(model)] = cache
     with pytest.raises(InvalidArgument, match=words):
         model.generate(
             ids,

@@ -221,11 +221,12 @@ def _refuse(input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str,
         raise InvalidArgument("the prompt is padded: give CustomGenerate a prompt without padding")
     if config.num_beams and config.num_beams > 1:
         raise InvalidArgument(f"num_beams={config.num_beams}: CustomGenerate takes num_beams=1")
-    cache = model_kwargs.pop("past_key_values", None)
-    if cache is not None and cache.get_seq_length():
-        raise InvalidArgument(
-            "past_key_values with tokens in it: CustomGenerate keeps its own cache; leave it out"
-        )
+    for name in ("cache", "past_key_values"):  # by the version of transformers
+        cache = model_kwargs.pop(name, None)
+        if cache is not None and cache.get_seq_length():
+            raise InvalidArgument(
+                f"{name} with tokens in it: CustomGenerate keeps its own cache; leave it out"
+            )
     for wanted in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
         if getattr(config, wanted, False):
             raise InvalidArgument(f"{wanted}=True: CustomGenerate returns the sequence alone")

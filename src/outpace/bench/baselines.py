@@ -23,6 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 from ..errors import InvalidArgument
 from ..models import LanguageModel
 from ..models.quiet import quiet
+from ..models.step import cache_keyword
 from ..models.vocabulary import check_vocabularies
 from .methods import Method, Models
 from .sample import Gaps, Sample, Writing
@@ -160,11 +161,11 @@ class HuggingFace(Method):
 
     def _held(self, cache: Any) -> dict[str, Any]:
         """Return what tells it of the keys and values it holds from the answer before."""
-        return {} if cache is None else {"past_key_values": cache}
+        return {} if cache is None else {cache_keyword(self.target.model): cache}
 
     def _kept(self, out: Any, prompt: BenchPrompt) -> Any:
         """Return the cache to go on with in a conversation."""
-        return out.past_key_values if prompt.turns else None
+        return out[cache_keyword(self.target.model)] if prompt.turns else None
 
     def _models(self) -> tuple[LanguageModel, ...]:
         return (self.target,)
@@ -383,15 +384,16 @@ class _First(BaseStreamer):
 class Watch:
     """Counts the forwards of a model, their widths, and what their cache holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache_name: str = "") -> None:
         self.widths: list[int] = []
         self.cache: Any = None
+        self._cache_name = cache_name
 
     @classmethod
     @contextmanager
     def on(cls, model: nn.Module) -> Iterator["Watch"]:
         """Watch a model as long as the context lasts."""
-        watch = cls()
+        watch = cls(cache_keyword(model))
         hook = model.register_forward_hook(watch._note, with_kwargs=True)
         try:
             yield watch
@@ -400,7 +402,7 @@ class Watch:
 
     def _note(self, _model: nn.Module, _args: Any, kwargs: dict[str, Any], out: Any) -> None:
         self.widths.append(int(kwargs["input_ids"].shape[1]))
-        self.cache = out.past_key_values
+        self.cache = out.get(self._cache_name)
 
     def over(self, prompt: int) -> list[int]:
         """Return the widths of all forwards of a text whose prompt has so many tokens."""

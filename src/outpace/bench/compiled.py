@@ -26,6 +26,7 @@ from transformers.generation.streamers import BaseStreamer
 from ..errors import InvalidArgument, UnsupportedModel
 from ..models.packages import FEW_ROWS
 from ..models.products import pairwise
+from ..models.step import cache_keyword
 from .baselines import HuggingFace, Watch, kv_bytes
 from .methods import Models
 from .sample import Writing
@@ -128,11 +129,8 @@ class Compiled(HuggingFace):
         self._reserve(ids.shape[1] + config.max_new_tokens)
         return super()._generate(ids, config, streamer)  # always with its one cache
 
-    def _held(self, cache: Any) -> dict[str, Any]:
-        return {}  # each answer begins with its one cache, empty
-
     def _kept(self, out: Any, prompt: BenchPrompt) -> Any:
-        return None
+        return None  # each answer begins with its one cache, empty
 
     def _kv_bytes(self, watched: list[Watch]) -> int:
         return kv_bytes(self._cache)
@@ -141,7 +139,7 @@ class Compiled(HuggingFace):
         return {"compile_config": self._config_of_compiler}
 
     def _partners(self) -> dict[str, Any]:
-        return {"past_key_values": self._cache}
+        return {cache_keyword(self.target.model): self._cache}
 
     def _watches(self, stack: ExitStack) -> list[Watch]:
         # a hook on the model would be compiled in, and the graph another one for each text

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..models import LanguageModel
+from ..models.step import cache_keyword
 
 CHUNK = 512
 """Tokens a forward reads: their logits are all that is large."""
@@ -26,11 +27,12 @@ def surprise(model: LanguageModel, ids: Sequence[int], written: Sequence[bool]) 
     total, cache = 0.0, None
     with model.stock() as stock:
         stock_model: Any = stock
+        name = cache_keyword(stock)
         for begin in range(0, len(ids) - 1, CHUNK):
             end = min(begin + CHUNK, len(ids) - 1)
             piece = torch.tensor([ids[begin:end]], device=model.device)
-            out = stock_model(input_ids=piece, past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
+            out = stock_model(input_ids=piece, use_cache=True, **{name: cache})
+            cache = out[name]
             chosen = [place for place in range(begin, end) if written[place + 1]]
             if not chosen:
                 continue

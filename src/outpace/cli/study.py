@@ -103,7 +103,7 @@ def _run(study: "Study", folder: Path, resume: bool) -> int:
                 "or another --out"
             )
         _say_repaired(journal)
-        before = planned(journal) if journal.of("plan") else study
+        before = planned(journal) if journal.of("cell") else study  # or nothing is lost
         same = (before.name, before.quick, dict(before.options))
         if same != (study.name, study.quick, dict(study.options)):
             form = "the quick form" if before.quick else "the full form"
@@ -117,7 +117,6 @@ def _run(study: "Study", folder: Path, resume: bool) -> int:
     with progress(0) as notify:
         run = StudyRun(
             study,
-            folder,
             command=_command(study, folder),
             prepare=run_as,
             notify=notify,
@@ -138,8 +137,8 @@ def _write(study: "Study", journal: "Journal", folder: Path) -> None:
     from ..bench.studies.results import PAGE, TEXT, warnings, write_results
     from ..bench.studies.verdict import verdict
 
-    files = write_results(study, journal, folder)
     found = outcomes(study, journal)
+    files = write_results(study, journal, found, folder)
     print(verdict(study, found))
     for note in warnings(found):
         print(f"warning: {visible(note)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,15 @@ from transformers import PreTrainedModel
 
 from .kv import SlotCache
 from .mask import MaskBuilder
+
+
+def cache_keyword(model: nn.Module) -> str:
+    """Return the name by which a model's forward takes its cache, and gives it back.
+
+    ``cache`` from transformers 5.24 on, ``past_key_values`` before.
+    """
+    named = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in named else "past_key_values"
 
 
 class Step(nn.Module):
@@ -24,6 +34,7 @@ class Step(nn.Module):
         super().__init__()
         self.model = model
         self.masks = masks
+        self._cache = cache_keyword(model)
 
     def forward(
         self,
@@ -74,9 +85,9 @@ class Step(nn.Module):
             input_ids=tokens[None],
             position_ids=positions[None],
             attention_mask=self.masks.build(held, where, ancestors, positions),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=keep,
+            **{self._cache: cache},
         )
         logits: Tensor = out.logits[0]
         return logits

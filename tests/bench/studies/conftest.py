@@ -57,7 +57,7 @@ def run(tmp_path: Path) -> Callable[[Study], Journal]:
         journal = Journal(folder)
         if journal.path.exists():
             journal.read()
-        StudyRun(study, folder, said=lambda _: None).run(journal)
+        StudyRun(study, said=lambda _: None).run(journal)
         return Journal(folder).read()
 
     return ran

@@ -30,7 +30,7 @@ def cells(journal: Journal, kind: str = "cell") -> list[tuple[str, int, int, int
 
 def results(study: Study, journal: Journal, folder: Path) -> str:
     folder.mkdir(exist_ok=True)
-    write_results(study, journal, folder)
+    write_results(study, journal, outcomes(study, journal), folder)
     return (folder / "results.md").read_text()
 
 

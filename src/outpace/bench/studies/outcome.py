@@ -53,6 +53,10 @@ class Row:
         known = {one.name: one.template for one in self.setting.methods}
         return known.get(self.method, "") or self.method
 
+    def is_of(self, methods: Sequence[str]) -> bool:
+        """Return whether it is of one of these methods, braces and all; of any where none is."""
+        return not methods or self.template in methods or self.method in methods
+
     def figure(self, name: str) -> Any:
         """Return a figure, or None where there is none.
 
@@ -134,9 +138,15 @@ def _interval(row: Row, key: str) -> Interval | None:
     return Interval(**row.result[key])
 
 
+def _result_of(row: Row, method: str) -> Mapping[str, Any] | None:
+    """Return the figures of another method of the same setting."""
+    results = row.record["results"]
+    return next((result for result in results if result["method"] == method), None)
+
+
 def _vs_plain(row: Row) -> Interval | None:
     """Return the speed-up over our own plain decoding, prompt by prompt."""
-    plain = next((r for r in row.record["results"] if r["method"] == PLAIN), None)
+    plain = _result_of(row, PLAIN)
     if plain is None or row.result is None:
         return None
     each: list[list[list[tuple[float, int]]]] = []
@@ -159,7 +169,7 @@ def _length(row: Row) -> int | None:
 def _prediction(row: Row) -> tuple[float, int, list[float], Parts] | None:
     """Return acceptance rate, length, acceptance by depth and parts of a chain of a draft model."""
     length, result = _length(row), row.result
-    plain = next((r for r in row.record["results"] if r["method"] == PLAIN), None)
+    plain = _result_of(row, PLAIN)
     if length is None or plain is None or result is None or row.costs is None:
         return None
     models = list(result["weight_bytes"])
@@ -212,7 +222,7 @@ def _per_prompt_drift(row: Row) -> float | None:
 
 def _cold_speedup(row: Row) -> float | None:
     """Return the speed-up if the baseline were the first text it wrote, before it was warm."""
-    hf = next((r for r in row.record["results"] if r["method"] == "hf"), None)
+    hf = _result_of(row, BASELINE)
     if hf is None or row.result is None or not hf["cold_seconds_a_token"]:
         return None
     runs = row.result["runs"]
@@ -239,7 +249,6 @@ _MADE: Mapping[str, Any] = {
     "speedup": lambda row: _interval(row, "speedup_vs_hf"),
     "time_ratio": lambda row: _interval(row, "time_vs_hf"),
     "speedup_vs_plain": _vs_plain,
-    "draft_length": _length,
     "predicted_reference": _by_reference,
     "predicted_leviathan": _by_leviathan,
     "predicted_parts": _by_parts,

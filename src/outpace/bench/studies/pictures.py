@@ -80,12 +80,7 @@ class Sketch:
 
     def chosen(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows it draws: those with figures."""
-        return [
-            row
-            for row in rows
-            if row.result is not None
-            and (not self.methods or {row.template, row.method} & set(self.methods))
-        ]
+        return [row for row in rows if row.result is not None and row.is_of(self.methods)]
 
     def figure(self, rows: Sequence[Row]) -> Any:
         """Return the drawing as a figure of matplotlib, or None where there is nothing to draw."""

@@ -10,7 +10,7 @@ from typing import Any
 from ..document import Document, Generation, Picture, Section, Table, Turn
 from ..page import html
 from .journal import Journal
-from .outcome import Outcome, Row, outcomes, rows
+from .outcome import Outcome, Row, rows
 from .pictures import as_png, as_svg, picture, sketches
 from .study import Part, Study
 from .tables import Plan, comma_separated, latex, markdown, plans
@@ -37,13 +37,20 @@ class Made:
     pictures: Sequence[tuple[Picture, Any]]
 
 
-def write_results(study: Study, journal: Journal, folder: Path) -> list[Path]:
+def write_results(
+    study: Study, journal: Journal, found: Sequence[Outcome], folder: Path
+) -> list[Path]:
     """Write all tables, pictures and the page into a folder; return their paths.
+
+    Args:
+        study: whose.
+        journal: its records.
+        found: what it came to.
+        folder: where.
 
     Raises:
         OSError: one cannot be written.
     """
-    found = outcomes(study, journal)
     parts = [_made(found, part) for part in study.parts]
     files: dict[str, bytes] = {}
     for made in parts:

@@ -52,7 +52,6 @@ class StudyRun:
 
     Args:
         study: what to run.
-        folder: where its records lie.
         command: what runs it again, for the record.
         prepare: has models run as their runtime says.
         notify: told of every text.
@@ -60,7 +59,6 @@ class StudyRun:
     """
 
     study: Study
-    folder: Path
     command: str = ""
     prepare: Prepare = _as_they_are
     notify: Notify = silent

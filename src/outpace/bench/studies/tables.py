@@ -107,8 +107,7 @@ class Plan:
         return [
             row
             for row in rows
-            if (row.result is not None or self.complete)
-            and (not self.methods or {row.template, row.method} & set(self.methods))
+            if (row.result is not None or self.complete) and row.is_of(self.methods)
         ]
 
     def table(self, rows: Sequence[Row], part: Part) -> Table:
