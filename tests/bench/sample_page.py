@@ -70,7 +70,7 @@ def document() -> Document:
     ]
     return Document(
         title=f"A report {NASTY[8]}",
-        verdict="The tree is fastest: 2.31 ×. It writes the same text, token for token.",
+        verdict=["The tree is fastest: 2.31 ×. It writes the same text, token for token."],
         lead=["What has to be known.", *NASTY],
         warnings=["Few prompts.", NASTY[0]],
         sections=[

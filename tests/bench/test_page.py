@@ -1,6 +1,7 @@
 """The page of a report: its parts, and that nothing in it escapes or asks for anything."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -77,6 +78,12 @@ def test_the_parts_in_order(page):
     marks += ['class="trees"', 'id="environment"', 'id="again"']
     places = [page.index(mark) for mark in marks]
     assert places == sorted(places)
+
+
+def test_several_verdicts_are_a_list():
+    page = html(replace(sample_page.document(), verdict=["Chains: use 4.", "Trees: <none>."]))
+    assert '<ul class="verdict">\n<li>Chains: use 4.</li>\n<li>Trees: &lt;none&gt;.</li>' in page
+    assert read(page).open == []
 
 
 def test_it_is_a_page(page):

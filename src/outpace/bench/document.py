@@ -108,7 +108,7 @@ class Document:
 
     Attributes:
         title: its heading.
-        verdict: what to use and what it gains, in one or two sentences: it comes first.
+        verdict: what to use and what it gains, for each question that was asked: it comes first.
         lead: what has to be known before a figure is read.
         warnings: what limits the figures.
         sections: the rest, in order.
@@ -117,7 +117,7 @@ class Document:
     """
 
     title: str
-    verdict: str
+    verdict: Sequence[str]
     lead: Sequence[str] = ()
     warnings: Sequence[str] = ()
     sections: Sequence[Section] = ()

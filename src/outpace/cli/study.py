@@ -139,7 +139,8 @@ def _write(study: "Study", journal: "Journal", folder: Path) -> None:
 
     found = outcomes(study, journal)
     files = write_results(study, journal, found, folder)
-    print(verdict(study, found))
+    for sentence in verdict(study, found):
+        print(sentence)
     for note in warnings(found):
         print(f"warning: {visible(note)}")
     print(f"{len(files)} files in {folder}: {PAGE}, {TEXT}, tables and pictures")

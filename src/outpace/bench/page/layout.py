@@ -52,9 +52,17 @@ def _header(document: Document) -> str:
             f'<h2 id="limits">What limits these figures</h2>\n<ul>\n{warnings}</ul>\n</aside>\n'
         )
     return (
-        f'<header>\n<h1>{escaped(document.title)}</h1>\n<p class="verdict">'
-        f'{escaped(document.verdict)}</p>\n<div class="lead">\n{lead}</div>\n{warnings}</header>'
+        f"<header>\n<h1>{escaped(document.title)}</h1>\n{_verdict(document.verdict)}\n"
+        f'<div class="lead">\n{lead}</div>\n{warnings}</header>'
     )
+
+
+def _verdict(sentences: Sequence[str]) -> str:
+    """Return the verdict: large where it is one, a list where there are several."""
+    if len(sentences) == 1:
+        return f'<p class="verdict">{escaped(sentences[0])}</p>'
+    items = "".join(f"<li>{escaped(sentence)}</li>\n" for sentence in sentences)
+    return f'<ul class="verdict">\n{items}</ul>'
 
 
 def _section(number: int, section: Section) -> str:

@@ -93,7 +93,7 @@ def page_of_text(
 ) -> str:
     """Return everything as Markdown."""
     lines = [f"# {study.title}", ""]
-    for paragraph in [*lead(study, found), verdict(study, found)]:
+    for paragraph in [*lead(study, found), *verdict(study, found)]:
         lines += [paragraph, ""]
     for made in parts:
         if len(parts) > 1:

@@ -47,10 +47,13 @@ def _how(config: Any, study: Study) -> str:
     )
 
 
-def verdict(study: Study, found: Sequence[Outcome]) -> str:
-    """Return what to use: the fastest method, by how much, and whether the text is the same."""
+def verdict(study: Study, found: Sequence[Outcome]) -> list[str]:
+    """Return what to use: the fastest method, by how much, and whether the text is the same.
+
+    Of a study in several parts, each of these has a sentence.
+    """
     if not found:
-        return "Nothing is measured yet."
+        return ["Nothing is measured yet."]
     parts: dict[str, list[Record]] = {}
     for one in found:
         parts.setdefault(study.part(one.setting.part).title, []).append(one.record)
@@ -59,8 +62,8 @@ def verdict(study: Study, found: Sequence[Outcome]) -> str:
         for title, records in parts.items()
     }
     if len(told) == 1:
-        return next(iter(told.values()))
-    return " ".join(f"{title}: {sentence}" for title, sentence in told.items())
+        return list(told.values())
+    return [f"{title}: {sentence}" for title, sentence in told.items()]
 
 
 def _of_many(records: Sequence[Record]) -> str:
