@@ -116,6 +116,7 @@ def test_figures_by_hand() -> None:
     assert found["speedup_vs_hf"]["value"] == found["time_vs_hf"]["value"] == 3.0
     assert found["tokens_per_second"]["mean"] == 4.0
     assert found["per_depth_acceptance"] == [6 / 8, 1 / 2]
+    assert found["per_depth_tried"] == [8, 2]
     assert found["itl_ms"] == pytest.approx({"p50": 200.0, "p90": 300.0, "p99": 400.0})
     assert found["acceptance_rate"] == 0.5
     assert found["mean_acceptance_length"] == 2.0

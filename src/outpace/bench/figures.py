@@ -1,6 +1,7 @@
 """The figures of a method over some of its texts, one definition each."""
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ def figures(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, Any]:
             sum(sample.emitted for sample in samples) / forwards if forwards else None
         ),
         "per_depth_acceptance": _per_depth(samples),
+        "per_depth_tried": _over_depths([s.offered for s in samples]) or None,
         "drafted_per_forward": drafted / forwards if forwards else None,
         "draft_share": _draft_share(samples),
         "new_tokens": statistics.fmean(len(sample.tokens) for sample in samples),
@@ -100,10 +102,14 @@ def _gaps(samples: Sequence[Sample]) -> dict[str, float] | None:
 
 
 def _per_depth(samples: Sequence[Sample]) -> list[float] | None:
-    longest = max(len(sample.offered) for sample in samples)
-    offered = [sum(s.offered[d] for s in samples if d < len(s.offered)) for d in range(longest)]
-    kept = [sum(s.kept[d] for s in samples if d < len(s.kept)) for d in range(longest)]
+    offered = _over_depths([sample.offered for sample in samples])
+    kept = _over_depths([sample.kept for sample in samples])
     return [k / n for k, n in zip(kept, offered, strict=True)] or None
+
+
+def _over_depths(counts: Sequence[Sequence[int]]) -> list[int]:
+    """Return what the counts of all texts come to at each depth."""
+    return [sum(depth) for depth in itertools.zip_longest(*counts, fillvalue=0)]
 
 
 def _draft_share(samples: Sequence[Sample]) -> float | None:

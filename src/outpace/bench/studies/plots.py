@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ INK = "#1f2328"
 _WIDTH = 9.6
 """Inches, of all pictures alike, so that letters are equally large in all."""
 _MARKS = "osD^vPX*"
+_OFTEN = 10
+"""Draft tokens that have to be tried at a depth for their share to be drawn."""
 _MEMORY = ("target weights", "drafter weights", "KV of the target", "KV of the drafter", "stores")
 
 
@@ -207,9 +210,9 @@ def _depths(sketch: Sketch, rows: Sequence[Row]) -> Any:
     figure, axes = _subplots(len(panels), 1, 3.6)
     for down, (title, members) in enumerate(panels):
         ax = axes[down][0]
-        known = [row for row in members if row.figure("per_depth_acceptance")]
+        known = [row for row in members if _shares(row)]
         for number, row in enumerate(known[: len(COLOURS)]):
-            shares = row.figure("per_depth_acceptance")[:16]
+            shares = _shares(row)
             ax.plot(
                 range(1, len(shares) + 1),
                 shares,
@@ -228,6 +231,13 @@ def _depths(sketch: Sketch, rows: Sequence[Row]) -> Any:
             ax.legend()
         ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     return figure
+
+
+def _shares(row: Row) -> list[float]:
+    """Return acceptance at each depth that was tried often enough to say."""
+    tried: list[int] = row.figure("per_depth_tried") or []
+    often = sum(1 for _ in itertools.takewhile(lambda count: count >= _OFTEN, tried))
+    return list((row.figure("per_depth_acceptance") or [])[: min(often, 16)])
 
 
 def _memory(sketch: Sketch, rows: Sequence[Row]) -> Any:
