@@ -181,7 +181,7 @@ def test_a_difference_in_any_answer_is_judged_where_it_is(models: Models, index:
     with method.ready():
         tokens, rows = method.rows(TALK, Writing(NEW))
     prefix = context_of(models.target.tokenizer, TALK, tokens[:index], [NEW] * 3)
-    true = Judge(models.target, 0.0)._true_logits(prefix)
+    true = Judge(models.target, Writing())._true_logits(prefix)
     assert float((true - rows[index].double()).abs().max()) < 1e-3
     other = rows[index - 1 if index else 1]  # the negative control: the row beside it
     assert float((true - other.double()).abs().max()) > 0.1

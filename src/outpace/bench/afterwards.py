@@ -50,7 +50,7 @@ class Afterwards:
             if self.bench.compares(method) and method.name not in done.differences
         ]
         found = {method.name: self._differences(method) for method in compared}
-        judge = Judge(self.bench.models.target, self.bench.writing.temperature)
+        judge = Judge(self.bench.models.target, self.bench.writing)
         references: dict[int, Rows] = {}
         count = sum(map(len, found.values()))
         for method in compared:

@@ -5,6 +5,10 @@ the two best scores of a position are often equal. On the common beginning of bo
 without a cache, in a wider type, tells the true scores of the two tokens. The difference is
 *numerical* if the distance between them is at most twice the deviation of *each* path there: of
 the path that is wrong it always is, and a path with a bug deviates far more than its counterpart.
+
+Scores are those that are compared: after penalties and temperature, with their noise. Where a
+filter (top-k, top-p) may have taken the better of the two tokens away in one path, the distance is
+how narrowly it passes or misses the filter, if that is less.
 """
 
 import copy
@@ -17,6 +21,9 @@ from torch import Tensor
 
 from ..models import LanguageModel
 from ..noise import Noise, Stream
+from ..sampling import Sampling
+from .margins import filter_margin
+from .sample import Writing
 
 Kind = Literal["numerical", "bug", "approximate", "unclear"]
 
@@ -32,7 +39,7 @@ class Difference:
         got: the token of this text; None where this one has ended.
         kind: ``numerical``; ``bug``; ``approximate``, of a method that promises no more; or
             ``unclear``, where the text did not come out the same again or nobody has looked.
-        distance: between the true scores of both tokens.
+        distance: between the true scores of both tokens, or of the better one to the filters.
         deviation: the smaller of both paths' deviations from the true scores.
     """
 
@@ -62,11 +69,11 @@ class Judge:
 
     Args:
         target: the model of all methods.
-        temperature: 0 is greedy.
+        writing: how they write.
     """
 
-    def __init__(self, target: LanguageModel, temperature: float) -> None:
-        self._target, self._temperature = target, temperature
+    def __init__(self, target: LanguageModel, writing: Writing) -> None:
+        self._target, self._writing = target, writing
         self._wide: Any = None
 
     def judge(
@@ -89,19 +96,32 @@ class Judge:
             return replace(difference, kind="bug")  # one text ended early: no tie explains that
         if rows[0] is None or rows[1] is None:
             return difference
-        true = self._scores(self._true_logits(prefix), len(prefix), seed)
-        paths = [self._scores(row, len(prefix), seed) for row in rows if row is not None]
-        distance = float((true[difference.expected] - true[difference.got]).abs())
+        true = self._scores(self._true_logits(prefix), prefix)
+        paths = [self._scores(row, prefix) for row in rows if row is not None]
+        distance = self._distance(true, difference.expected, difference.got, len(prefix), seed)
         deviation = min(float((path - true).abs().max()) for path in paths)
         kind: Kind = "numerical" if distance <= 2 * deviation else "bug"
         return replace(difference, kind=kind, distance=distance, deviation=deviation)
 
-    def _scores(self, logits: Tensor, t: int, seed: int) -> Tensor:
-        scores = logits.to("cpu", torch.float64)
-        if self._temperature:
-            noise = Noise(seed).gumbel([t], len(scores), torch.device("cpu"), Stream.COUPLED)
-            scores = scores / self._temperature + noise[0]
-        return scores
+    def _scores(self, logits: Tensor, prefix: Sequence[int]) -> Tensor:
+        """Return the scores after penalties and temperature, before filters and noise."""
+        law = Sampling(
+            temperature=self._writing.temperature,
+            repetition_penalty=self._writing.repetition_penalty,
+        )
+        ids: Any = torch.tensor([list(prefix)])
+        scores: Any = logits.to("cpu", torch.float64)[None]
+        return law.processors()(ids, scores)[0]
+
+    def _distance(self, true: Tensor, one: int, other: int, t: int, seed: int) -> float:
+        """Return how far two tokens are from changing places at index ``t``."""
+        if not self._writing.temperature:
+            return float((true[one] - true[other]).abs())
+        noise = Noise(seed).gumbel([t], len(true), torch.device("cpu"), Stream.COUPLED)[0]
+        noisy = true + noise
+        better = max(one, other, key=lambda token: float(noisy[token]))
+        margin = filter_margin(true, better, self._writing.top_k, self._writing.top_p)
+        return min(float((noisy[one] - noisy[other]).abs()), margin)
 
     def true_totals(self, prompt: Sequence[int], path: Sequence[int]) -> Tensor:
         """Return ``[V]``, the log-probabilities of a path of new tokens and each next one."""
