@@ -45,6 +45,7 @@ class LanguageModel:
         runtime_note: one line on why its forwards do not run as asked for; None if they do.
         vocabulary: rows of the output layer.
         context_length: how many tokens a sequence may have, or None if the model sets no limit.
+        ends: ids that end a text besides those of the generation config.
     """
 
     def __init__(
@@ -70,19 +71,20 @@ class LanguageModel:
         self.source: tuple[str, str] | None = None
         self.runtime_note: str | None = None
         self.bitwise = 0
+        self.ends: frozenset[int] = frozenset()
         self._shapes: list[Shape] = []
         self._awaited: Prepared | None = None
         self._looks = 0
 
     @property
     def eos_ids(self) -> frozenset[int]:
-        """The ids that end a text, from the generation config."""
+        """The ids that end a text: those of the generation config, and ``ends``."""
         eos = getattr(self.model.generation_config, "eos_token_id", None)
         if eos is None:
             eos = getattr(self.config, "eos_token_id", None)
         if eos is None:
-            return frozenset()
-        return frozenset(eos) if isinstance(eos, list | tuple) else frozenset({int(eos)})
+            return self.ends
+        return self.ends | (set(eos) if isinstance(eos, list | tuple) else {int(eos)})
 
     @property
     def parameters(self) -> int:

@@ -60,11 +60,12 @@ OPTIONS: Mapping[str, tuple[Any, Check]] = {
     "top_p": (None, _or_none(_NUMBER)),
     "repetition_penalty": (1.0, _NUMBER),
     "ignore_eos": (True, (lambda value: isinstance(value, bool), "true or false")),
+    "ends": (None, _or_none(_TEXT)),
     "seed": (0, _is_whole(0)),
 }
 """Name → default, and what is allowed. ``samples`` is how often each prompt is asked with another
-seed, ``turns`` how many turns of a conversation are had at most; everything else is as in ``outpace
-bench``."""
+seed, ``turns`` how many turns of a conversation are had at most, ``ends`` a token that ends a text
+as EOS does, where this is not ignored; everything else is as in ``outpace bench``."""
 DEFAULTS: Mapping[str, Any] = {name: default for name, (default, _) in OPTIONS.items()}
 
 

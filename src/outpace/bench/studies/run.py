@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,15 +91,17 @@ class StudyRun:
             for number, setting in enumerate(settings, start=1):
                 label = f" ({setting.label})" if setting.label else ""
                 self.said(f"{number} of {len(settings)}: {setting.part}{label}")
-                with _threads(setting.config["threads"]):
-                    self._measure(journal, setting, run)
+                with _threads(setting.config["threads"]), ExitStack() as stack:
+                    self._measure(journal, setting, run, stack)
             journal.add("end", number=run)
         return all(finished(journal, one) for one in self.study.settings())
 
-    def _measure(self, journal: Journal, setting: Setting, run: int) -> None:
+    def _measure(self, journal: Journal, setting: Setting, run: int, stack: ExitStack) -> None:
         config = setting.config
         check_ends(config["max_new_tokens"], ())
         models = self._models(setting)
+        if config["ends"] is not None:
+            stack.enter_context(_ending(models, config["ends"]))
         prompts, cut = fit_prompts(_prompts(config), models, config["max_new_tokens"])
         done = journal.measured(setting.id)
         own = [load_own(one.name, models) for one in setting.methods if not lacks_policy(one.name)]
@@ -288,6 +290,27 @@ def _note_unusable(done: Measured, recorder: Recorder, refused: dict[str, str]) 
         if done.unusable.get(name) != why:
             done.unusable[name] = why
             recorder.unusable(name, why)
+
+
+@contextmanager
+def _ending(models: Models, text: str) -> Iterator[None]:
+    """Have texts end at a token besides the model's own EOS.
+
+    Raises:
+        InvalidArgument: the text is no single token of the target.
+    """
+    tokenizer: Any = models.target.tokenizer
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise InvalidArgument(
+            f"ends is {text!r}, which is {len(ids)} tokens of {models.target.name}: give the text "
+            "of one token"
+        )
+    models.target.ends = frozenset(ids)
+    try:
+        yield
+    finally:
+        models.target.ends = frozenset()
 
 
 @contextmanager
