@@ -77,7 +77,7 @@ class Turns:
 
     def differences(self, target: LanguageModel, reference: str = "hf") -> dict[str, list[Any]]:
         """Return, for every method, where its texts part from transformers', and why."""
-        judge = Judge(target, self.writing.temperature)
+        judge = Judge(target, self.writing)
         by_name = {method.name: method for method in self.methods}
         found: dict[str, list[Any]] = {}
         for name, samples in self.samples.items():

@@ -78,8 +78,8 @@ def made(tmp_path: Path) -> tuple[Study, Journal]:
                 keeping.method(Facts(name, reference="hf", weights={"m": 10**7}))
                 for prompt, time in enumerate(seconds):
                     tokens = [10 * prompt + place for place in range(8)]
-                    one = Sample(tokens, time, 0.5, 1, 4, 8, 4 * drafts, 2 * drafts, 10**6)
-                    one.offered, one.kept = ([4], [2]) if drafts else ([], [])
+                    one = Sample(tokens, time, 0.5, 1, 4, 8, 24 * drafts, 12 * drafts, 10**6)
+                    one.offered, one.kept = ([24], [12]) if drafts else ([], [])
                     keeping.sample(name, (prompt, 0), one)
                     keeping.surprise(prompt, text_hash(tokens), 8.0 * prompt)
     return study, Journal(tmp_path).read()
@@ -226,6 +226,18 @@ def test_a_colour_of_its_own_would_be_found() -> None:
 
 def test_pictures_are_the_same_bytes_again(made: tuple[Study, Journal]) -> None:
     assert drawings(made) == drawings(made)
+
+
+def test_depths_that_were_hardly_tried_are_not_drawn(made: tuple[Study, Journal]) -> None:
+    study, journal = made
+    depths = next(sketch for sketch in sketches(study.parts[0]) if sketch.kind == "depths")
+    members = list(rows(outcomes(study, journal), "a"))
+    assert depths.figure(members) is not None
+    assert depths.figure([row for row in members if row.method == "plain"]) is None
+    for row in members:
+        if row.result is not None and row.method == "draft@1":
+            row.result["per_depth_tried"] = [9]
+    assert depths.figure([row for row in members if row.method == "draft@1"]) is None
 
 
 def test_nothing_to_draw(made: tuple[Study, Journal]) -> None:

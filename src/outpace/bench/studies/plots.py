@@ -206,12 +206,13 @@ def _bar_name(row: Row, sketch: Sketch) -> str:
 
 def _depths(sketch: Sketch, rows: Sequence[Row]) -> Any:
     """Draw how often a draft token is accepted at each depth, once all before it were."""
-    panels = _panels(sketch, rows)
+    panels = _panels(sketch, [row for row in rows if _shares(row)])
+    if not any(members for _, members in panels):
+        return None
     figure, axes = _subplots(len(panels), 1, 3.6)
     for down, (title, members) in enumerate(panels):
         ax = axes[down][0]
-        known = [row for row in members if _shares(row)]
-        for number, row in enumerate(known[: len(COLOURS)]):
+        for number, row in enumerate(members[: len(COLOURS)]):
             shares = _shares(row)
             ax.plot(
                 range(1, len(shares) + 1),
@@ -227,8 +228,7 @@ def _depths(sketch: Sketch, rows: Sequence[Row]) -> Any:
         ax.set_ylabel("accepted, where it was tried")
         if title:
             ax.set_title(title, loc="left")
-        if known:
-            ax.legend()
+        ax.legend()
         ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     return figure
 
