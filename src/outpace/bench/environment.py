@@ -36,6 +36,13 @@ def environment() -> dict[str, Any]:
     }
 
 
+def machine(environment: dict[str, Any]) -> str:
+    """Return in words what computed, with the instructions torch found: half of a CPU's speed."""
+    cpu = environment["cpu"]
+    processor = f"{cpu['name']} ({cpu['capability']}), {environment['threads']} threads"
+    return environment["gpu"] or processor
+
+
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

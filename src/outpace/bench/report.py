@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .beam import OURS, THEIRS
+from .environment import machine
 from .measured import BASELINE
 from .record import FEW, Record
 
@@ -137,7 +138,6 @@ def markdown(record: Record) -> str:
     """Return the whole record as a page of Markdown."""
     config, environment = record["config"], record["environment"]
     versions = ", ".join(f"{name} {value}" for name, value in environment["versions"].items())
-    where = environment["gpu"] or f"{environment['cpu']['name']}, {environment['threads']} threads"
     how = f"temperature {config['temperature']}" if config["temperature"] else "greedy"
     written = "once" if config["repeats"] == 1 else f"{config['repeats']} times"
     lines = [
@@ -158,7 +158,7 @@ def markdown(record: Record) -> str:
     lines += [f"- {warning['text']}" for warning in record["warnings"]]
     lines += [""] if record["warnings"] else []
     lines += [
-        f"Measured on {where} ({environment['system']}) with {versions}; prompts "
+        f"Measured on {machine(environment)} ({environment['system']}) with {versions}; prompts "
         f"{record['prompts']['sha256'][:12]}.",
         "",
         "```sh",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..document import Document, Generation, Picture, Section, Table, Turn
+from ..environment import machine
 from ..page import html
 from .journal import Journal
 from .outcome import Outcome, Row, rows
@@ -166,8 +167,7 @@ def _environments(journal: Journal) -> list[str]:
     for line in journal.of("run"):
         one = line["environment"]
         versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
-        where = one["gpu"] or f"{one['cpu']['name']}, {one['threads']} threads"
-        found.append(f"{where} ({one['system']}) with {versions}.")
+        found.append(f"{machine(one)} ({one['system']}) with {versions}.")
     return list(dict.fromkeys(found))
 
 
