@@ -44,10 +44,12 @@ class HuggingFace(Method):
     def __init__(self, name: str, models: Models) -> None:
         self.name = name
         self.target = models.target
+        self._ends: frozenset[int] = frozenset()
 
     @contextmanager
     def ready(self) -> Iterator[None]:
         """Give the models their own attention, and settings without an end of text."""
+        self._ends = self.target.eos_ids  # those of the generation config, while it is there
         with ExitStack() as stack:
             stack.enter_context(quiet())  # its assisted generation warns of its own arguments
             for model in self._models():
@@ -183,7 +185,7 @@ class HuggingFace(Method):
         asked = {**self._options(), **more}
         if prompt.turns:
             asked["return_dict_in_generate"] = True
-        eos = None if writing.ignore_eos else sorted(self.target.eos_ids) or None
+        eos = None if writing.ignore_eos else sorted(self._ends) or None
         return _generation_config(writing, eos, asked)
 
     def _options(self) -> dict[str, Any]:

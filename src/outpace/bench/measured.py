@@ -29,7 +29,8 @@ class Facts:
         settings: what was set or found.
         weights: bytes of the weights of each model it runs, the target first.
         memory: (peak, growth) in bytes; None where the system does not tell.
-        cold: seconds a token of its first text of all, before anything was warm.
+        cold: seconds a token of its first text in the process, a continuation of the first prompt;
+            None where it had written before.
         axes: what a study varied, as far as this method goes.
     """
 

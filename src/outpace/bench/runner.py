@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -37,6 +37,8 @@ class Bench:
         warmup: prompts every method continues before anything counts.
         cut: how many prompts were too long for the models.
         between: done after each prompt, next to what it is held against.
+        warm: methods that have written in this process before; of the others the first text of all is
+            timed, cold.
     """
 
     models: Models
@@ -47,6 +49,7 @@ class Bench:
     warmup: int = 1
     cut: int = 0
     between: Callable[[], None] | None = None
+    warm: Collection[str] = ()
 
     @property
     def reference(self) -> str:
@@ -155,7 +158,8 @@ class _Run:
         for number in range(bench.warmup):
             with method.ready():
                 warm = method.write(prompts[number % len(prompts)], short)
-            cold = warm.seconds / len(warm.tokens) if cold is None else cold
+            if number == 0 and name not in bench.warm:
+                cold = warm.seconds / len(warm.tokens)
             self.notify(f"warm-up: {name}")
         if known is not None:
             method.use(known.settings)

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from outpace.bench.baselines import HuggingFace
 from outpace.bench.methods import Models
+from outpace.bench.sample import Writing
 from outpace.bench.studies import Study
 from outpace.bench.studies.journal import Journal
 from outpace.bench.studies.run import _ending
+from outpace.bench.workloads import BenchPrompt
 from outpace.errors import InvalidArgument
 from outpace.models.tiny import tiny_model
 
@@ -63,3 +66,19 @@ def test_models_are_as_before_afterwards() -> None:
 def test_several_tokens_are_refused(study: Make, run: Go) -> None:
     with pytest.raises(InvalidArgument, match=r"ends is 'the end', which is 7 tokens .*one token"):
         run(study("plain", ends="the end", ignore_eos=False))
+
+
+def test_the_ends_of_the_generation_config_are_the_baselines_too() -> None:
+    model = tiny_model()
+    baseline, prompt = HuggingFace("hf", Models(model, None)), BenchPrompt("own", "one", "abc")
+
+    def text(*, ignore_eos: bool) -> list[int]:
+        with baseline.ready():
+            return baseline.write(prompt, Writing(12, ignore_eos=ignore_eos)).tokens
+
+    whole = text(ignore_eos=True)
+    # as of chat models: one end in the config, more of them in the generation config
+    more: Any = model.model.generation_config
+    more.eos_token_id = [model.config.eos_token_id, whole[4]]
+    assert text(ignore_eos=False) == whole[: whole.index(whole[4]) + 1]
+    assert text(ignore_eos=True) == whole

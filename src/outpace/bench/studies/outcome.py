@@ -215,17 +215,20 @@ def _cost_ratio(row: Row) -> float | None:
     return None if known is None else known[3].cost_ratio
 
 
-def _per_prompt_drift(row: Row) -> float | None:
+def _drift(row: Row) -> float | None:
+    """Return how long the baseline took at the end of the last run over its beginning."""
     drift = row.record["drift"]
-    return None if not drift else float(drift[-1]["last"] / drift[0]["first"])
+    return None if not drift else float(drift[-1]["last"] / drift[-1]["first"])
 
 
 def _cold_speedup(row: Row) -> float | None:
-    """Return the speed-up if the baseline were the first text it wrote, before it was warm."""
+    """Return the speed-up on the first prompt, the baseline being the first text it wrote."""
     hf = _result_of(row, BASELINE)
     if hf is None or row.result is None or not hf["cold_seconds_a_token"]:
         return None
-    runs = row.result["runs"]
+    runs = [run for run in row.result["runs"] if run["prompt"] == 0]
+    if not runs:
+        return None
     pace = sum(run["seconds"] for run in runs) / sum(run["new_tokens"] for run in runs)
     return float(hf["cold_seconds_a_token"] / pace)
 
@@ -257,7 +260,7 @@ _MADE: Mapping[str, Any] = {
     "error_parts": _off(_by_parts),
     "cost_ratio": _cost_ratio,
     "cold_speedup": _cold_speedup,
-    "drift": _per_prompt_drift,
+    "drift": _drift,
     "weights": _weights,
     "drafter_weights": _drafter_weights,
     "target_kv": _target_kv,

@@ -66,6 +66,7 @@ class StudyRun:
     _loaded: dict[tuple[str, ...], LanguageModel] = field(default_factory=dict)
     _others: dict[str, LanguageModel] = field(default_factory=dict)
     _tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _warm: set[str] = field(default_factory=set)
 
     def run(self, journal: Journal) -> bool:
         """Measure what is missing; return whether the study is whole.
@@ -122,6 +123,7 @@ class StudyRun:
             config["warmup"],
             cut,
             price if setting.costs else None,
+            frozenset(self._warm),
         )
         if done is None:
             done = bench.begun()
@@ -149,6 +151,7 @@ class StudyRun:
             if isinstance(method, TunedAssisted) and law in self._tuned:
                 method.use(self._tuned[law])
         self.notify(f"{setting.part}: begun", more=bench.steps_left(done) + 1)
+        self._warm.update(method.name for method in methods)
         result = bench.run(self.notify, done, recorder)
         if TUNED in result.methods:
             self._tuned[law] = result.methods[TUNED].settings
