@@ -90,11 +90,13 @@ def document() -> Document:
                 ],
             ),
         ],
-        environment={
-            "versions": {"outpace": "0.1", "torch": "2.11"},
-            "gpu": None,
-            "git": {"commit": "f" * 200, "changed": True},
-            "own": {"path": NASTY[0], "list": [1, "two"]},
-        },
+        environments=[
+            {
+                "versions": {"outpace": "0.1", "torch": "2.11"},
+                "gpu": None,
+                "git": {"commit": "f" * 200, "changed": True},
+                "own": {"path": NASTY[0], "list": [1, "two"]},
+            }
+        ],
         commands=[f"outpace bench --prompts {'word,' * 60}", "echo '<b>'"],
     )

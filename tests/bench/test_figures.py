@@ -159,7 +159,37 @@ def test_a_later_run_is_held_against_its_own_baseline() -> None:
     assert figures(done, "plain", keys)["speedup_vs_hf"]["value"] == 2.0
     record = make_record(done, {}, {})
     assert "unpaired" in [one["kind"] for one in record["warnings"]]
-    done.anchors[(1, 0), 2] = sample([2] * 4, 8.0, run=2)
+    done.anchors["hf", (1, 0), 2] = sample([2] * 4, 8.0, run=2)
     assert done.unpaired == 0
     assert figures(done, "plain", keys)["speedup_vs_hf"]["value"] == 12 / 4
     assert figures(done, "hf", keys)["speedup_vs_hf"]["value"] == 1.0
+
+
+def test_so_it_is_against_plain_decoding() -> None:
+    own = {(0, 0): sample([1] * 4, 4.0), (1, 0): sample([2] * 4, 4.0)}
+    today = {(0, 0): sample([1] * 4, 2.0), (1, 0): sample([2] * 4, 20.0, run=2)}
+    done = measured(hf=own, plain=own, draft=today)
+    done.anchors["hf", (1, 0), 2] = sample([2] * 4, 40.0, run=2)
+    assert done.unpaired == 1
+    done.anchors["plain", (1, 0), 2] = sample([2] * 4, 40.0, run=2)
+    assert done.unpaired == 0
+    found = figures(done, "draft", list(own))
+    assert found["speedup_vs_plain"]["value"] == 44 / 22
+    assert figures(measured(hf=own), "hf", list(own))["speedup_vs_plain"] is None
+
+
+def test_texts_of_one_prompt_with_other_seeds_are_no_prompts_of_their_own() -> None:
+    own = {(n, 0): sample([1] * 4, 4.0) for n in range(4)}
+    fast = {(n, 0): sample([1] * 4, 4.0 / (1 + n)) for n in range(4)}
+    done = measured(hf=own, plain=fast)
+    done.asked.texts = [("pg19", "one"), ("pg19", "one"), ("pg19", "two"), ("pg19", "two")]
+    narrow = figures(done, "plain", list(own))["speedup_vs_hf"]
+    done.asked.texts = [("pg19", name) for name in "abcd"]
+    wide = figures(done, "plain", list(own))["speedup_vs_hf"]
+    assert narrow["value"] == wide["value"]
+    assert (narrow["low"], narrow["high"]) == (8 / 6, 8 / (4 / 3 + 1))  # one text or the other
+    done.asked.texts = [("pg19", "one")] * 4
+    record = make_record(done, {}, {})
+    assert record["prompts"]["count"] == 4
+    assert record["prompts"]["different"] == 1
+    assert "1 prompts are too few" in " ".join(one["text"] for one in record["warnings"])

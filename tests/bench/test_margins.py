@@ -117,3 +117,23 @@ def test_penalties_count(target: LanguageModel, penalty: float, kind: str) -> No
     judge.true = true
     rows = [true + 0.01, true - 0.01]  # token 1 stands in the text: 2 becomes 1
     assert judge.judge(Difference(0, 0, 1, 0), [1], 0, rows).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind"),
+    [
+        ((0.03, 0.02), "numerical"),  # the path that is wrong deviates enough, its counterpart less
+        ((0.03, 0.01), "bug"),  # three times as far off as the other: that is no rounding
+        ((9.00, 0.01), "bug"),  # a bug does not excuse itself
+        ((9.00, 0.03), "numerical"),  # so near that the better path might have erred too
+        ((0.02, 0.02), "bug"),  # neither deviates enough
+    ],
+)
+def test_the_worse_path_counts_as_twice_the_better_at_most(
+    target: LanguageModel, errors: tuple[float, float], kind: str
+) -> None:
+    true = torch.tensor([1.0, 1.05, -3.0], dtype=torch.float64)
+    judge = Knowing(target, Writing())
+    judge.true = true
+    rows = [true + error for error in errors]
+    assert judge.judge(Difference(0, 0, 0, 1), [2], 0, rows).kind == kind

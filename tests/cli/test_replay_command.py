@@ -94,11 +94,10 @@ def test_what_stands() -> None:
 
 
 def test_what_does_not_stand() -> None:
-    other = {"environment": {"cpu": {"cores": 4}}, "prompts": {"sha256": "b"}}
+    other = {"environment": {"cpu": {"cores": 4}}}
     both = pair(result(2.0, 1.9, 2.1, "a", "b"), result(1.0, 0.9, 1.1, "a", "c"), **other)
     assert both.rows()[0][4:] == ("apart", "1 of 2")
     told = " ".join(both.sentences())
-    assert "prompts are not the same" in told
     assert "do not even meet: plain" in told
     assert "cpu cores: 2 then, 4 now" in told
     assert "1 have another ratio" in both.verdict()
@@ -107,3 +106,18 @@ def test_what_does_not_stand() -> None:
 def test_records_without_texts_or_intervals() -> None:
     then = result(2.0, None, None)
     assert pair(then, result(1.0, 0.9, 1.1, "a")).rows()[0][4:] == ("–", "–")
+
+
+def test_nothing_stands_that_was_not_tested() -> None:
+    then, now = result(3.0, None, None, "a"), result(1.0, None, None, "a")
+    both = pair(then, now)
+    assert both.sentences() == ["ratios without an interval to compare: plain"]
+    assert "It stands" not in both.verdict()
+    assert "1 of 1 methods" in both.verdict()
+    sure = result(2.0, 1.9, 2.1, "a")
+    gone = pair(sure, sure, results=[])
+    assert gone.sentences() == ["methods without figures now: plain"]
+    assert gone.verdict().startswith("Of 1 methods 0 have another ratio")
+    others = pair(sure, sure, prompts={"sha256": "b"})
+    assert "prompts are not the same" in others.sentences()[0]
+    assert others.verdict() == "Nothing can be said: the prompts are others than before."

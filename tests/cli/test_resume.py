@@ -80,20 +80,22 @@ def check_whole(out: Path) -> None:
 
 
 def check_anchors(out: Path) -> None:
-    """An anchor stands exactly where a later run wrote what the baseline had written before."""
-    baseline = {
-        (line["setting"], line["prompt"], line["repeat"]): line["run"]
+    """An anchor stands exactly where a later run wrote what its companions had written before."""
+    companions = {
+        (line["method"], line["setting"], line["prompt"], line["repeat"]): line["run"]
         for line in lines(out, "cell")
-        if line["method"] == "hf"
+        if line["method"] in {"hf", "plain"}
     }
     needed, early = set(), 0
     for line in lines(out, "cell"):
         key = (line["setting"], line["prompt"], line["repeat"])
-        early += baseline[key] > line["run"]  # it was stopped before the baseline's turn
-        if baseline[key] < line["run"]:
-            needed.add((*key, line["run"]))
+        others = {"hf", "plain"} - {line["method"]}
+        needed |= {(n, *key, line["run"]) for n in others if companions[n, *key] < line["run"]}
+        others -= {"plain"} if line["method"] == "hf" else set()
+        # it was stopped before their turn
+        early += any(companions[name, *key] > line["run"] for name in others)
     found = [
-        (line["setting"], line["prompt"], line["repeat"], line["run"])
+        (line["method"], line["setting"], line["prompt"], line["repeat"], line["run"])
         for line in lines(out, "anchor")
     ]
     assert sorted(found) == sorted(needed)

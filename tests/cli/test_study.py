@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +11,7 @@ from commandline import Run
 from studies import lines, write_study
 from test_bad_input import check
 
+from outpace.bench.loop import Loop
 from outpace.bench.studies import pair_names, study_names
 from outpace.cli import main
 
@@ -145,3 +147,35 @@ def test_no_time_stamp_or_path_of_the_machine_in_pictures(whole: Whole) -> None:
     svg = (whole[1] / "lengths-speed.svg").read_text()
     assert "dc:date" not in svg
     assert str(whole[1].parent) not in svg
+
+
+def test_a_text_that_differs_is_told_by_the_exit_code(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Loop.write
+
+    def write(method: Loop, *given: Any) -> Any:
+        sample = own(method, *given)
+        if method.name == "ngram@3":
+            sample.tokens[-1] ^= 1
+        return sample
+
+    monkeypatch.setattr(Loop, "write", write)
+    file = write_study(tmp_path, folder, ("plain", "ngram@3"), tokens=6)
+    ran = run("study", file, "--quick", "--out", tmp_path / "out")
+    assert ran.code == 1
+    assert "texts differ from hf" in ran.out
+
+
+def test_of_all_studies_one_that_fails_leaves_the_others(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = write_study(tmp_path, folder, ("plain",), tokens=6)
+    bad = tmp_path / "bad.toml"
+    bad.write_text(good.read_text().replace(str(folder), str(tmp_path / "nothing")))
+    monkeypatch.setattr("outpace.bench.studies.study_names", lambda: [str(bad), str(good)])
+    ran = run("study", "all", "--quick", "--out", tmp_path / "out")
+    assert ran.code == 2
+    assert ran.err.count("outpace: ") == 1
+    assert "nothing" in ran.err
+    assert (tmp_path / "out" / "tiny" / "report.html").stat().st_size > 0

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..recipe import GATE, Recipe
-from .candidates import PLAIN, Candidate
+from .candidates import Candidate
 from .environment import environment
+from .measured import PLAIN
 from .metrics import LOOPING, repeated_8gram_share
 from .record import FEW
 from .tuning import Tuning

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from . import memory
 from .differences import Difference, Judge, first_difference
 from .keeping import Keeping, Notify
 from .measured import Measured, context_of, text_hash
@@ -53,20 +54,24 @@ class Afterwards:
         judge = Judge(self.bench.models.target, self.bench.writing)
         references: dict[int, Rows] = {}
         count = sum(map(len, found.values()))
+        # of fewer texts another run has to look again
+        whole = len(done.keys) == len(self.bench.prompts) * self.bench.repeats
         for method in compared:
             done.differences[method.name] = found[method.name]
             for place, difference in enumerate(found[method.name]):
                 self.notify(f"comparing: {method.name}, prompt {difference.prompt + 1}", more=count)
                 count = 0
-                judged = self._judged(judge, method, difference, references)
-                done.differences[method.name][place] = judged
-            if self._is_whole(method):
+                try:
+                    judged = self._judged(judge, method, difference, references)
+                except (MemoryError, RuntimeError) as error:  # nobody can look: it stays unclear
+                    if not memory.ran_out(error):
+                        raise
+                    memory.let_go()
+                else:
+                    done.differences[method.name][place] = judged
+            if whole:
                 self.keeping.differences(method.name, done.differences[method.name])
         done.judged = True
-
-    def _is_whole(self, method: Method) -> bool:
-        texts = len(self.bench.prompts) * self.bench.repeats
-        return len(self.done.samples[method.name]) == texts
 
     def _differences(self, method: Method) -> list[Difference]:
         """Return the first difference of every text, those alike in all repeats once."""
@@ -124,7 +129,14 @@ class Afterwards:
                     continue
                 prompt = self.bench.prompts[key[0]]
                 ids = context_of(tokenizer, prompt, sample.tokens, sample.answers)
-                done.surprise[known] = surprise(target, ids, _written(tokenizer, prompt, sample))
+                try:
+                    nats = surprise(target, ids, _written(tokenizer, prompt, sample))
+                except (MemoryError, RuntimeError) as error:
+                    if not memory.ran_out(error):
+                        raise
+                    memory.let_go()
+                    nats = None
+                done.surprise[known] = nats
                 self.keeping.surprise(*known, done.surprise[known])
 
 

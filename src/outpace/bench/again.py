@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgument
+from .measured import BASELINE
 from .record import SCHEMA_VERSION, Record
 
 COMPARED = ("method", "× hf then", "× hf now", "now / then", "intervals", "same texts")
@@ -55,6 +56,22 @@ class Again:
     before: Record
     after: Record
 
+    @property
+    def same_prompts(self) -> bool:
+        """Whether both continued the same texts."""
+        return bool(self.before["prompts"]["sha256"] == self.after["prompts"]["sha256"])
+
+    @property
+    def gone(self) -> list[str]:
+        """The methods that had figures before and have none now."""
+        now = {one["method"] for one in self.after["results"]}
+        return [one["method"] for one in self.before["results"] if one["method"] not in now]
+
+    @property
+    def untested(self) -> list[str]:
+        """The methods whose ratios cannot be compared, for want of an interval."""
+        return [row[0] for row in self.rows() if row[4] == "–" and row[0] != BASELINE]
+
     def rows(self) -> list[tuple[str, ...]]:
         """Return the cells under :data:`COMPARED`, one row a method that both have."""
         old = {one["method"]: one for one in self.before["results"]}
@@ -78,8 +95,12 @@ class Again:
     def sentences(self) -> list[str]:
         """Return what came out otherwise, and what was otherwise to begin with."""
         told = []
-        if self.before["prompts"]["sha256"] != self.after["prompts"]["sha256"]:
+        if not self.same_prompts:
             told.append("the prompts are not the same: neither texts nor times can be compared")
+        if gone := self.gone:
+            told.append(f"methods without figures now: {', '.join(gone)}")
+        if untested := self.untested:
+            told.append(f"ratios without an interval to compare: {', '.join(untested)}")
         apart = [row[0] for row in self.rows() if row[4] == "apart"]
         if apart:
             told.append(f"ratios whose intervals do not even meet: {', '.join(apart)}")
@@ -96,15 +117,23 @@ class Again:
 
     def verdict(self) -> str:
         """Return whether the measurement stands."""
+        if not self.same_prompts:
+            return "Nothing can be said: the prompts are others than before."
         rows = self.rows()
         apart = sum(row[4] == "apart" for row in rows)
         texts = sum(row[5] not in {"all", "–"} for row in rows)
-        if not apart and not texts:
-            return f"It stands: {len(rows)} methods, the same ratios within their intervals."
-        return (
-            f"Of {len(rows)} methods {apart} have another ratio than before, beyond both "
-            f"intervals, and {texts} other texts."
-        )
+        if apart or texts or self.gone:
+            return (
+                f"Of {len(rows) + len(self.gone)} methods {apart} have another ratio than before, "
+                f"beyond both intervals, {texts} other texts, and {len(self.gone)} no figures any "
+                "more."
+            )
+        if self.untested:
+            return (
+                f"Nothing speaks against it, but nothing can be said of the ratios of "
+                f"{len(self.untested)} of {len(rows)} methods: too few prompts for an interval."
+            )
+        return f"It stands: {len(rows)} methods, the same ratios within their intervals."
 
 
 def _shown(ratio: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from ..calls import parse_call
 from ..decoder import Decoder
 from ..request import prepare
 from .baselines import HuggingFace
-from .differences import Difference, Judge, Kind
+from .differences import Difference, Judge, Kind, deviation_of
 from .methods import Method, Models
 from .sample import Sample, Writing
 from .workloads import BenchPrompt
@@ -245,7 +245,7 @@ def explained(
 
     Up to the first step whose beams differ, both searches have the same choice to make. It is
     *numerical* if, of the continuations that only one of them took, no two have true
-    log-probabilities further apart than twice the deviation of each search there.
+    log-probabilities further apart than twice the deviation of the searches there.
 
     Args:
         difference: as found, ``expected`` by transformers.
@@ -264,12 +264,14 @@ def explained(
         if chosen == rival:
             continue
         true = {path: judge.true_totals(prompt, path) for path in mine.paths}
-        deviation = min(
-            max(
-                float((row - true[path]).abs().max())
-                for path, row in zip(step.paths, step.totals, strict=True)
-            )
-            for step in (mine, other)
+        deviation = deviation_of(
+            [
+                max(
+                    float((row - true[path]).abs().max())
+                    for path, row in zip(step.paths, step.totals, strict=True)
+                )
+                for step in (mine, other)
+            ]
         )
         apart = max(
             abs(float(true[one[:-1]][one[-1]] - true[two[:-1]][two[-1]]))

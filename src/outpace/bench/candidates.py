@@ -19,11 +19,11 @@ from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
 from ..recipe import GATE
 from .loop import Loop
+from .measured import PLAIN
 from .methods import Models
 from .prediction import Prices, plan_speed
 from .trace import Traced, replayed
 
-PLAIN = "plain"
 STALL = 4.0
 """A round counts as so many times what is expected of it at most."""
 ENOUGH = 16

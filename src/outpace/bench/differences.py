@@ -3,8 +3,10 @@
 A forward over several tokens and one over a single token differ in the last bits, and in bfloat16
 the two best scores of a position are often equal. On the common beginning of both texts a forward
 without a cache, in a wider type, tells the true scores of the two tokens. The difference is
-*numerical* if the distance between them is at most twice the deviation of *each* path there: of
-the path that is wrong it always is, and a path with a bug deviates far more than its counterpart.
+*numerical* if the distance between them is at most twice the deviation of the worse path there, as
+that of the path that is wrong always is, and this path deviates no more than twice as much as its
+counterpart is seen to: one with a bug deviates far more. (Transformers' bfloat16 rounds its scores;
+a path that sums in float32 is nearer to the truth, and may well be the one that is right.)
 
 Scores are those that are compared: after penalties and temperature, with their noise. Where a
 filter (top-k, top-p) may have taken the better of the two tokens away in one path, the distance is
@@ -40,7 +42,7 @@ class Difference:
         kind: ``numerical``; ``bug``; ``approximate``, of a method that promises no more; or
             ``unclear``, where the text did not come out the same again or nobody has looked.
         distance: between the true scores of both tokens, or of the better one to the filters.
-        deviation: the smaller of both paths' deviations from the true scores.
+        deviation: of the paths from the true scores, see :func:`deviation_of`.
     """
 
     prompt: int
@@ -62,6 +64,14 @@ def first_difference(prompt: int, expected: Sequence[int], got: Sequence[int]) -
     end = min(len(expected), len(got))
     last = [text[end] if end < len(text) else None for text in (expected, got)]
     return Difference(prompt, end, last[0], last[1])
+
+
+def deviation_of(paths: Sequence[float]) -> float:
+    """Return how far two paths may be said to deviate: as the worse, or twice as the better does.
+
+    The worse path alone would excuse itself, however wrong it is.
+    """
+    return min(max(paths), 2 * min(paths))
 
 
 class Judge:
@@ -99,7 +109,7 @@ class Judge:
         true = self._scores(self._true_logits(prefix), prefix)
         paths = [self._scores(row, prefix) for row in rows if row is not None]
         distance = self._distance(true, difference.expected, difference.got, len(prefix), seed)
-        deviation = min(float((path - true).abs().max()) for path in paths)
+        deviation = deviation_of([float((path - true).abs().max()) for path in paths])
         kind: Kind = "numerical" if distance <= 2 * deviation else "bug"
         return replace(difference, kind=kind, distance=distance, deviation=deviation)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -75,12 +75,14 @@ class Generation:
         prompt: name of the prompt.
         before: the end of the prompt's text.
         turns: its rounds.
+        rounds: how many it had, where these are only the first of them.
     """
 
     method: str
     prompt: str
     before: str
     turns: Sequence[Turn]
+    rounds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ class Document:
         lead: what has to be known before a figure is read.
         warnings: what limits the figures.
         sections: the rest, in order.
-        environment: where it was measured, as :func:`outpace.bench.environment` returns it.
+        environments: where it was measured, as :func:`outpace.bench.environment` returns it; more
+            than one where it was taken up again elsewhere.
         commands: what runs it again.
     """
 
@@ -121,5 +124,5 @@ class Document:
     lead: Sequence[str] = ()
     warnings: Sequence[str] = ()
     sections: Sequence[Section] = ()
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environments: Sequence[Mapping[str, Any]] = ()
     commands: Sequence[str] = ()

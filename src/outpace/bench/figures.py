@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .diversity import distinct, self_bleu
-from .measured import Key, Measured, text_hash
+from .measured import BASELINE, PLAIN, Key, Measured, text_hash
 from .metrics import mean_and_deviation, pace_ratio, repeated_8gram_share, speedup
 from .sample import Sample
 
+_Units = list[list[Sample]]
 SELF_BLEU_TEXTS = 40
 """Texts self-BLEU looks at, at most: it compares each with all others."""
 
@@ -30,14 +31,12 @@ def figures(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, Any]:
     drafted = sum(sample.drafted for sample in samples)
     forwards = sum(sample.forwards for sample in samples)
     later = [sample.tpot for sample in samples if sample.tpot is not None]
-    own, base = _by_prompt(done, name, keys)
+    own, base = _by_text(done, name, keys, BASELINE)
+    plain = _by_text(done, name, keys, PLAIN)[1] if PLAIN in done.usable else None
     return {
         "tokens_per_second": {"mean": mean, "std": deviation, "samples": speeds},
-        "speedup_vs_hf": dataclasses.asdict(
-            pace_ratio(
-                [[_pace(s) for s in unit] for unit in base], [list(map(_pace, u)) for u in own]
-            )
-        ),
+        "speedup_vs_hf": _pace_ratio(base, own),
+        "speedup_vs_plain": None if plain is None else _pace_ratio(plain, own),
         "time_vs_hf": dataclasses.asdict(
             speedup(
                 [[s.seconds for s in unit] for unit in base], [[s.seconds for s in u] for u in own]
@@ -74,19 +73,26 @@ def diversity(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, float
     }
 
 
-def _pace(sample: Sample) -> tuple[float, int]:
-    return sample.seconds, len(sample.tokens)
+def _pace_ratio(base: _Units, own: _Units) -> dict[str, Any]:
+    each = [
+        [[(sample.seconds, len(sample.tokens)) for sample in unit] for unit in units]
+        for units in (base, own)
+    ]
+    return dataclasses.asdict(pace_ratio(*each))
 
 
-def _by_prompt(
-    done: Measured, name: str, keys: Sequence[Key]
-) -> tuple[list[list[Sample]], list[list[Sample]]]:
-    """Return the texts of a method and of the baseline next to each, prompt by prompt."""
-    own: dict[int, list[Sample]] = {}
-    base: dict[int, list[Sample]] = {}
+def _by_text(done: Measured, name: str, keys: Sequence[Key], other: str) -> tuple[_Units, _Units]:
+    """Return the texts of a method and those of another next to each.
+
+    What continues one and the same text, repeated or with other seeds, stands together: it is not
+    independent.
+    """
+    own: dict[tuple[str, str], list[Sample]] = {}
+    base: dict[tuple[str, str], list[Sample]] = {}
     for key in keys:
-        own.setdefault(key[0], []).append(done.samples[name][key])
-        base.setdefault(key[0], []).append(done.baseline(name, key))
+        text = done.asked.texts[key[0]]
+        own.setdefault(text, []).append(done.samples[name][key])
+        base.setdefault(text, []).append(done.beside(name, key, other))
     return list(own.values()), list(base.values())
 
 

@@ -27,6 +27,8 @@ class Keeping:
 
     run = 1
     """Which run of a measurement that may be taken up again this is."""
+    goes_on = False
+    """Whether what is kept can be gone on with, by another run."""
 
     def method(self, facts: Facts) -> None:
         """A method is ready: what is known of it."""
@@ -35,7 +37,7 @@ class Keeping:
         """A method has no figures, and why."""
 
     def sample(self, name: str, key: Key, sample: Sample, *, anchor: bool = False) -> None:
-        """A text is written; as an anchor, the baseline's once more."""
+        """A text is written; as an anchor, one that others stand beside, once more."""
 
     def rounds(self, name: str, prompt: int, rounds: Sequence[Round], began: float) -> None:
         """The rounds of a text, the first of each method."""
@@ -43,8 +45,11 @@ class Keeping:
     def differences(self, name: str, found: Sequence[Difference]) -> None:
         """All texts of a method are compared, and what differs was looked into."""
 
-    def surprise(self, prompt: int, text: str, nats: float) -> None:
-        """A text's improbability is known; see :func:`~outpace.bench.measured.text_hash`."""
+    def surprise(self, prompt: int, text: str, nats: float | None) -> None:
+        """A text's improbability; None where it cannot be known.
+
+        See :func:`~outpace.bench.measured.text_hash`.
+        """
 
     def drift(self, first: float, last: float) -> None:
         """Seconds of the baseline's same text at the beginning of the run and at its end."""

@@ -14,6 +14,8 @@ from .workloads import BenchPrompt, note_for, prompts_hash
 
 BASELINE = "hf"
 """What every speed-up is measured against."""
+PLAIN = "plain"
+"""Our own loop without drafts: against it is measured what drafts alone are worth."""
 Key = tuple[int, int]
 """(prompt, repeat)"""
 
@@ -79,14 +81,17 @@ class Measured:
         repeats: how often every prompt is to be continued.
         methods: what is known of each method.
         samples: of each method, by prompt and repeat.
-        anchors: the baseline once more, where a later run went on with a prompt, by key and run.
+        anchors: the baseline and plain decoding once more, where a later run went on with a prompt,
+            by method, key and run.
         unusable: methods without figures, each with the reason: out of memory, or not there yet.
         differences: of each method that is compared, for each prompt whose text differs.
-        surprise: by prompt and :func:`text_hash`, how improbable the target finds a text, in nats.
+        surprise: by prompt and :func:`text_hash`, how improbable the target finds a text, in nats;
+            None where there was no memory to find out.
         drift: seconds of one and the same text by the baseline, from the start of a run and its
             end.
         interrupted: whether it was stopped before its end.
         failed: the error that ended it early.
+        ran_out: whether that was for want of memory.
         judged: whether all differences were looked into.
     """
 
@@ -95,13 +100,14 @@ class Measured:
     repeats: int = 1
     methods: dict[str, Facts] = field(default_factory=dict)
     samples: dict[str, dict[Key, Sample]] = field(default_factory=dict)
-    anchors: dict[tuple[Key, int], Sample] = field(default_factory=dict)
+    anchors: dict[tuple[str, Key, int], Sample] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     differences: dict[str, list[Difference]] = field(default_factory=dict)
-    surprise: dict[tuple[int, str], float] = field(default_factory=dict)
+    surprise: dict[tuple[int, str], float | None] = field(default_factory=dict)
     drift: list[tuple[float, float]] = field(default_factory=list)
     interrupted: bool = False
     failed: str | None = None
+    ran_out: bool = False
     judged: bool = False
 
     @property
@@ -124,16 +130,20 @@ class Measured:
             for key, sample in self.samples[name].items()
         )
 
-    def baseline(self, name: str, key: Key) -> Sample:
-        """Return the text of the baseline that was written next to one of a method's."""
-        sample, own = self.samples[name][key], self.samples[BASELINE][key]
-        return own if own.run == sample.run else self.anchors.get((key, sample.run), own)
+    def beside(self, name: str, key: Key, other: str = BASELINE) -> Sample:
+        """Return the text of another method that was written next to one of a method's."""
+        sample, own = self.samples[name][key], self.samples[other][key]
+        return own if own.run == sample.run else self.anchors.get((other, key, sample.run), own)
 
     @property
     def unpaired(self) -> int:
-        """How many texts have no baseline of their own run next to them."""
+        """How many texts have no baseline, or no plain decoding, of their own run next to them."""
+        plain = [PLAIN] if PLAIN in self.usable else []
         return sum(
-            self.baseline(name, key).run != self.samples[name][key].run
+            any(
+                self.beside(name, key, other).run != self.samples[name][key].run
+                for other in (BASELINE, *(plain if name != BASELINE else []))
+            )
             for name in self.usable
             for key in self.keys
         )

@@ -46,6 +46,13 @@ def _bytes(name: str) -> int:
     raise ValueError(name)
 
 
+def let_go() -> None:
+    """Give back what nobody holds any more, after memory ran out or models were dropped."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def ran_out(error: BaseException) -> bool:
     """Return whether an error says that there is no memory left, on a GPU or on the host."""
     return (

@@ -35,10 +35,9 @@ def prices(target: LanguageModel, drafters: Sequence[LanguageModel]) -> dict[str
 
 def mean_prices(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the means of prices that were measured at several moments."""
-    first = each[0]
     found: dict[str, Any] = {}
-    for key, value in first.items():
-        values = [one[key] for one in each]
-        nested = isinstance(value, Mapping)
+    for key in dict.fromkeys(key for one in each for key in one):
+        values = [one[key] for one in each if key in one]  # a later run may have more models
+        nested = isinstance(values[0], Mapping)
         found[key] = mean_prices(values) if nested else statistics.fmean(values)
     return found

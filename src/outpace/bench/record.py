@@ -37,6 +37,7 @@ def make_record(done: Measured, config: dict[str, Any], where: dict[str, Any]) -
         "prompts": {
             "sha256": done.asked.sha256,
             "count": len({prompt for prompt, _ in done.keys}),
+            "different": len({done.asked.texts[prompt] for prompt, _ in done.keys}),
             "cut": done.asked.cut,
             "texts": [
                 {"workload": workload, "name": name, "repeated_8gram_share": shares.get(number)}
@@ -168,14 +169,10 @@ def _warnings(done: Measured, record: Record) -> list[dict[str, str]]:
                 f"{LOOPING:.0%} of their 8-grams), which flatters every drafter",
             )
         )
-    if record["prompts"]["count"] < FEW:
-        found.append(
-            (
-                "few",
-                f"{record['prompts']['count']} prompts are too few for intervals to be trusted: "
-                f"give {FEW} or more",
-            )
-        )
+    different = record["prompts"]["different"]
+    if different < FEW:
+        why = f"{different} prompts are too few for intervals to be trusted: give {FEW} or more"
+        found.append(("few", why))
     for result in record["results"]:
         found += _doubts(result)
     return [{"kind": kind, "text": text} for kind, text in found]

@@ -5,8 +5,8 @@ from typing import Any
 
 from .beam import OURS, THEIRS
 from .environment import machine
-from .measured import BASELINE
-from .record import FEW, Record
+from .record import Record
+from .verdict import fastest
 
 SPEED = (
     "method",
@@ -94,7 +94,7 @@ def breakdown_rows(record: Record) -> list[tuple[str, ...]]:
 
 def verdict(record: Record) -> str:
     """Return what is fastest here, by how much, and whether the text is still the same."""
-    return " ".join([_fastest(record), *_beams(record)])
+    return " ".join([fastest([record]), *_beams(record)])
 
 
 def _beams(record: Record) -> list[str]:
@@ -104,29 +104,6 @@ def _beams(record: Record) -> list[str]:
         return []
     ratio = speeds[OURS] / speeds[THEIRS]
     return [f"Beam search, whose texts are others: {OURS} is {ratio:.2f} × {THEIRS}."]
-
-
-def _fastest(record: Record) -> str:
-    others = [result for result in record["results"] if result["method"] != BASELINE]
-    if not others:
-        return "Only the baseline was measured."
-    best = max(others, key=lambda result: result["speedup_vs_hf"]["value"])
-    ratio = best["speedup_vs_hf"]
-    if ratio["low"] is None or record["prompts"]["count"] < FEW:
-        return (
-            f"The fastest in this run was {best['method']} at {ratio['value']:.2f} × transformers' "
-            f"generate; so few texts make no sure figure. {_sameness(best, record)}"
-        )
-    if ratio["low"] <= 1.0:
-        return (
-            "No method is faster than transformers' generate here for sure; the fastest in this "
-            f"run was {best['method']} at {ratio['value']:.2f} × ({ratio['low']:.2f} to "
-            f"{ratio['high']:.2f})."
-        )
-    return (
-        f"{best['method']} is fastest here: {ratio['value']:.2f} × transformers' generate (95 % "
-        f"interval {ratio['low']:.2f} to {ratio['high']:.2f}). {_sameness(best, record)}"
-    )
 
 
 def is_wrong(record: Record) -> bool:
@@ -191,23 +168,6 @@ def same_text(result: dict[str, Any], record: Record) -> str:
         if (number := sum(one == kind for one in kinds.values()))
     ]
     return f"{count - len(kinds)} of {count}, {', '.join(words)}"
-
-
-def _sameness(result: dict[str, Any], record: Record) -> str:
-    if not result["exact"]:
-        return "Its text is approximate."
-    if result["identical"] is None:
-        sampled = record["config"]["temperature"]
-        return "Its sampled text follows the same law." if sampled else "Its text was not compared."
-    other = "" if (one := result["compared_with"]) in {BASELINE, "plain"} else f" as {one}"
-    if result["identical"]:
-        return f"It writes the same text{other}, token for token."
-    if all(one["kind"] == "numerical" for one in result["differences"]):
-        return (
-            f"It writes the same text{other} but for near ties of {record['config']['dtype']} in "
-            f"{result['differing_prompts']} of {record['prompts']['count']} texts."
-        )
-    return "Its text differs, and not all differences are near ties: see the table."
 
 
 def _speed(figures: dict[str, Any]) -> tuple[str, str]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-
-import torch
 
 from ..errors import UnsupportedModel
 from . import memory
 from .afterwards import Afterwards
 from .baselines import TunedAssisted, tuning_steps
 from .keeping import Keeping, Notify, silent
-from .measured import BASELINE, Asked, Facts, Key, Measured, weights_of
+from .measured import BASELINE, PLAIN, Asked, Facts, Key, Measured, weights_of
 from .methods import Method, Models
 from .sample import Sample, Writing
 from .workloads import BenchPrompt
@@ -37,7 +34,7 @@ class Bench:
         warmup: prompts every method continues before anything counts.
         cut: how many prompts were too long for the models.
         between: done after each prompt, next to what it is held against.
-        warm: methods that have written in this process before; of the others the first text of all is
+        warm: methods that have written in this process before; the first text of the others is
             timed, cold.
     """
 
@@ -115,10 +112,13 @@ class Bench:
                 if not turn.done.keys:
                     raise
                 turn.done.interrupted = True
+                if turn.keeping.goes_on:  # nothing is lost, and whoever stopped it means it
+                    break
             except Exception as error:
                 if not turn.done.keys:
                     raise
                 turn.done.failed = turn.done.failed or f"{type(error).__name__}: {error}"
+                turn.done.ran_out = turn.done.ran_out or memory.ran_out(error)
         return turn.done
 
 
@@ -139,12 +139,12 @@ class _Run:
         return self.bench.writing
 
     def prepare(self) -> None:
-        """Get the methods ready that have something left to write; the baseline is always one."""
+        """Get the methods ready that have something left to write, and those they stand beside."""
         if not any(self.left.values()):
             return
         for method in list(self.methods):
             self.done.samples.setdefault(method.name, {})
-            if self.left[method.name] or method.name == BASELINE:
+            if self.left[method.name] or method.name in {BASELINE, PLAIN}:
                 self._survived(method, partial(self._prepare, method))
 
     def _prepare(self, method: Method) -> None:
@@ -195,9 +195,7 @@ class _Run:
             self.methods.remove(method)
             self.done.unusable[method.name] = why
             self.keeping.unusable(method.name, why)
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            memory.let_go()
             return False
         return True
 
@@ -211,7 +209,7 @@ class _Run:
         first = self._drift(baseline)
         for repeat in range(bench.repeats):
             for number in range(len(bench.prompts)):
-                self._block((number, repeat), baseline, shuffle)
+                self._block((number, repeat), shuffle)
         last = self._drift(baseline)
         self.done.drift.append((first, last))
         self.keeping.drift(first, last)
@@ -222,17 +220,16 @@ class _Run:
         self.notify(f"drift: {baseline.name}")
         return seconds
 
-    def _block(self, key: Key, baseline: Method, shuffle: random.Random) -> None:
+    def _block(self, key: Key, shuffle: random.Random) -> None:
         """Write one prompt by every method that has not; next to each other, or no ratio holds."""
         todo = [one for one in self.methods if key in self.left[one.name]]
         if not todo:
             return
-        anchored = baseline not in todo
-        if anchored:
-            todo.append(baseline)
-        for method in shuffle.sample(todo, len(todo)):
-            anchor = anchored and method is baseline
-            self._survived(method, partial(self._write, method, key, anchor=anchor))
+        anchors = [one for one in self.methods if one.name in {BASELINE, PLAIN} and one not in todo]
+        turns = [*todo, *anchors]
+        shuffle.shuffle(turns)
+        for method in turns:
+            self._survived(method, partial(self._write, method, key, anchor=method in anchors))
         if self.bench.between is not None:
             self.bench.between()
 
@@ -242,7 +239,7 @@ class _Run:
             sample = self._checked(method, prompt)
         sample.run = self.keeping.run
         if anchor:
-            self.done.anchors[key, sample.run] = sample
+            self.done.anchors[method.name, key, sample.run] = sample
         else:
             self.done.samples[method.name][key] = sample
         self.keeping.sample(method.name, key, sample, anchor=anchor)

@@ -20,8 +20,9 @@ from ..models import LanguageModel
 from ..models.threads import best_threads
 from ..output import Stats
 from ..types import Round, TokenTree
-from .candidates import PLAIN, Candidate, Source, candidates
+from .candidates import Candidate, Source, candidates
 from .keeping import Notify, silent
+from .measured import PLAIN
 from .metrics import Interval, speedup
 from .prediction import Prices, Staircase
 from .sample import Sample, Writing

@@ -208,8 +208,8 @@ def _replayed(
             )
     before = read_record(Path(file))
     config = {name: value for name, value in before["config"].items() if name != "command"}
-    lacking = [name for name in context.params if name not in {*_OWN, "tree", "recipe_file"}]
-    for name in lacking:
+    needed = [name for name in context.params if name not in {*_OWN, "tree", "recipe_file"}]
+    for name in [*needed, "recipe"]:
         if name not in config:
             raise InvalidArgument(
                 f"record {file} does not say its {name}: only what outpace bench measured can be "

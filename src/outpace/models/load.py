@@ -32,6 +32,16 @@ DTYPES: Mapping[str, torch.dtype] = {
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 
+def check_dtype(name: str) -> None:
+    """Refuse a dtype or precision that there is not.
+
+    Raises:
+        UnknownName: none of the names in :data:`DTYPES` or :data:`PRECISIONS`.
+    """
+    if name not in PRECISIONS:
+        resolve_dtype(name)
+
+
 def resolve_dtype(name: str | torch.dtype) -> torch.dtype:
     """Return the dtype of a name.
 

@@ -3,14 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mine import PROMPTS
 
 from outpace.bench.studies import Study
 from outpace.bench.studies.journal import Journal
 from outpace.bench.studies.run import StudyRun
 from outpace.models import LanguageModel
 from outpace.models.tiny import tiny_model
-
-PROMPTS = ("the cat and the dog and the cat", "once upon a time", "def add(a, b):")
 
 
 @pytest.fixture(scope="session")

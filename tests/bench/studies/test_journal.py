@@ -218,10 +218,10 @@ def test_anchors_stand_beside_the_texts_of_their_run(tmp_path: Path) -> None:
         keeping.sample("draft@2", (0, 0), late)
         keeping.sample("hf", (0, 0), anchor, anchor=True)
     done = read(tmp_path)
-    assert done.anchors == {((0, 0), 2): anchor}
+    assert done.anchors == {("hf", (0, 0), 2): anchor}
     assert done.samples["hf"][0, 0].run == 1  # an anchor takes no text's place
-    assert done.baseline("draft@2", (0, 0)) == anchor
-    assert done.baseline("hf", (0, 0)).run == 1
+    assert done.beside("draft@2", (0, 0)) == anchor
+    assert done.beside("hf", (0, 0)).run == 1
     assert done.unpaired == 0
 
 

@@ -1,20 +1,25 @@
 """What a study does with methods that cannot run, or not yet."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mine import PROMPTS
 
+from outpace.bench.baselines import HuggingFace
 from outpace.bench.loop import Loop
+from outpace.bench.measured import Facts, Measured
 from outpace.bench.prices import mean_prices
 from outpace.bench.studies import Study
 from outpace.bench.studies import run as running
 from outpace.bench.studies.journal import Journal
 from outpace.bench.studies.outcome import outcomes, rows
 from outpace.bench.studies.results import write_results
-from outpace.bench.studies.run import finished, is_missing, planned
+from outpace.bench.studies.run import StudyRun, finished, is_missing, planned
+from outpace.bench.workloads import BenchPrompt
 from outpace.errors import OutpaceError
 
 Make = Callable[..., Study]
@@ -77,7 +82,8 @@ def test_when_it_has_come_its_texts_alone_are_measured(
     journal = run(asked)
     assert journal.path.read_bytes().startswith(raw)
     assert sorted(cells(journal)[len(cells(before)) :]) == [(STREAMED, n, 0, 2) for n in range(3)]
-    assert sorted(cells(journal, "anchor")) == [("hf", n, 0, 2) for n in range(3)]
+    beside = [(name, n, 0, 2) for name in ("hf", "plain") for n in range(3)]
+    assert sorted(cells(journal, "anchor")) == beside
     assert finished(journal, asked.settings()[0])
     assert journal.of("differences", method=STREAMED)[0]["found"] == []
     assert len(journal.of("drift")) == 2
@@ -200,11 +206,160 @@ def test_the_baseline_must_have_memory(
     study: Make, run: Go, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("out of memory")
+        raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr("outpace.bench.baselines.HuggingFace.write", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        run(study("plain"))
+    asked = study("plain")
+    journal = run(asked)
+    (line,) = journal.of("impossible")
+    assert line["why"] == "out of memory (no memory)"
+    assert finished(journal, asked.settings()[0])
+    assert outcomes(asked, journal) == []
+
+
+@pytest.mark.parametrize("what", ["load", "HuggingFace.write"])
+def test_a_setting_without_memory_leaves_the_others(
+    study: Make, run: Go, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    options = dict(study("plain").options)
+    text = '[[parts]]\nname = "a"\nmethods = ["plain"]\naxes = { dtype = ["float32", "bfloat16"] }'
+    del options["dtype"]
+    asked = Study.parse("mine", text, options=options)
+    where = f"outpace.bench.{'studies.run' if what == 'load' else 'baselines'}.{what}"
+    own = running.load if what == "load" else HuggingFace.write
+
+    def full(first: Any, *given: Any, **named: Any) -> Any:
+        dtype = named["dtype"] if what == "load" else str(first.target.dtype)
+        if "float32" in dtype:
+            raise torch.OutOfMemoryError("no memory")
+        return own(first, *given, **named)
+
+    monkeypatch.setattr(where, full)
+    journal = run(asked)
+    first, second = asked.settings()
+    assert [line["setting"] for line in journal.of("impossible")] == [first.id]
+    assert {line["setting"] for line in journal.of("cell")} == {second.id}
+    assert "a[dtype=float32]: no figures: out of memory (no memory)" in results(
+        asked, journal, tmp_path / "r"
+    )
+    assert len(run(asked).lines) == len(journal.lines)  # it is not tried again
+
+
+@pytest.fixture
+def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``ngram@4`` write another last token after the third prompt."""
+    own = Loop.write
+
+    def write(method: Loop, prompt: BenchPrompt, writing: Any) -> Any:
+        sample = own(method, prompt, writing)
+        if method.name == "ngram@4" and prompt.text == PROMPTS[2]:
+            sample.tokens[-1] ^= 1
+        return sample
+
+    monkeypatch.setattr(Loop, "write", write)
+
+
+@pytest.mark.usefixtures("wrong")
+def test_no_memory_to_look_into_a_difference(
+    study: Make, run: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr("outpace.bench.differences.Judge.judge", full)
+    monkeypatch.setattr("outpace.bench.afterwards.surprise", full)
+    asked = study("plain", "ngram@4")
+    journal = run(asked)
+    assert finished(journal, asked.settings()[0])
+    (found,) = journal.of("differences", method="ngram@4")
+    assert [one["kind"] for one in found["found"]] == ["unclear"]
+    (record,) = [one.record for one in outcomes(asked, journal)]
+    assert {one["ppl"] for one in record["results"]} == {None}
+    assert "text" in {one["kind"] for one in record["warnings"]}
+
+
+@pytest.mark.usefixtures("wrong")
+def test_nothing_is_looked_into_before_every_text_is_there(
+    study: Make, run: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was stopped when some methods had written the last prompt is compared in the end."""
+    asked = study("plain", "ngram@4", "prompt-lookup")
+    own = Loop.write
+
+    def write(method: Loop, prompt: BenchPrompt, writing: Any) -> Any:
+        if method.name == "prompt-lookup" and prompt.text == PROMPTS[2] and memory_known:
+            raise KeyboardInterrupt
+        return own(method, prompt, writing)
+
+    memory_known: list[bool] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("outpace.bench.runner.memory.measure", lambda *_: memory_known.append(True))
+        patch.setattr(
+            "outpace.bench.runner.random.Random.shuffle",
+            lambda _, turns: turns.sort(key=lambda one: one.name),
+        )
+        patch.setattr(Loop, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            run(asked)
+    journal = Journal(run(study("plain")).path.parent).read()
+    assert not journal.of("differences", method="ngram@4")
+    assert len([one for one in cells(journal) if one[0] == "ngram@4"]) == 3
+    journal = run(asked)
+    (found,) = journal.of("differences", method="ngram@4")
+    assert [one["prompt"] for one in found["found"]] == [2]
+    assert finished(journal, asked.settings()[0])
+
+
+def test_a_method_that_was_taken_out_does_not_hold_up_the_others(
+    study: Make, run: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "ngram@4", RuntimeError("shapes do not match"), 3)
+    with pytest.raises(OutpaceError, match="shapes do not match"):
+        run(study("plain", "ngram@4"))
+    asked = study("plain")
+    journal = run(asked)
+    assert finished(journal, asked.settings()[0])
+    (record,) = [one.record for one in outcomes(asked, journal)]
+    assert [one["method"] for one in record["results"]] == ["hf", "plain"]
+    assert not record["interrupted"]
+    assert len(record["results"][0]["runs"]) == 3
+
+
+def test_models_of_an_earlier_part_are_let_go(study: Make, target: Path, tmp_path: Path) -> None:
+    shutil.copytree(target, tmp_path / "second")
+    options = dict(study("plain").options)
+    del options["target"]
+    names = [str(target), str(tmp_path / "second")]
+    text = f'[[parts]]\nname = "a"\nmethods = ["plain"]\naxes = {{ target = {names} }}'
+    run = StudyRun(Study.parse("mine", text, options=options), said=lambda _: None)
+    run.run(Journal(tmp_path / "out"))
+    assert [key[0] for key in run._loaded] == names[1:]
+
+
+def test_what_is_tuned_is_tuned_once_a_law(study: Make) -> None:
+    run, found = StudyRun(study("plain")), {"draft_length": 3}
+    (setting,) = study("plain").settings()
+    run._note_tuned(
+        setting, Measured(methods={running.TUNED: Facts(running.TUNED, settings=found)})
+    )
+    laws = {
+        name: study("plain", **{name: value}).settings()[0]
+        for name, value in (("max_new_tokens", 99), ("seed", 7), ("top_p", 0.9), ("threads", 1))
+    }
+    known = {name: running._law(one) in run._tuned for name, one in laws.items()}
+    assert known == {"max_new_tokens": True, "seed": True, "top_p": False, "threads": False}
+
+
+def test_only_a_first_text_is_cold(study: Make, run: Go, tmp_path: Path) -> None:
+    text = '[[parts]]\nname = "a"\nmethods = ["plain"]\naxes = { seed = [0, 1] }'
+    asked = Study.parse("mine", text, options=dict(study("plain", warmup=1).options))
+    journal = run(asked)
+    cold = [line["cold"] for line in journal.of("method") if line["name"] == "hf"]
+    assert cold[0] > 0
+    assert cold[1] is None
+    both = [row for row in rows(outcomes(asked, journal), "a") if row.method == "plain"]
+    assert both[0].figure("cold_speedup") > 0
+    assert both[1].figure("cold_speedup") is None
 
 
 def test_a_study_can_be_read_from_its_records(study: Make, run: Go) -> None:
@@ -218,7 +373,7 @@ def test_more_methods_go_on_with_the_same_setting(study: Make, run: Go) -> None:
     before = run(study("plain"))
     journal = run(study("plain", "ngram@4"))
     assert sorted(cells(journal)[len(cells(before)) :]) == [("ngram@4", n, 0, 2) for n in range(3)]
-    assert len(cells(journal, "anchor")) == 3
+    assert len(cells(journal, "anchor")) == 6  # the baseline and plain decoding
 
 
 def test_samples_ask_each_prompt_with_other_seeds(study: Make, run: Go) -> None:

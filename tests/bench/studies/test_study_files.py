@@ -69,6 +69,12 @@ def test_an_option_takes_the_place_of_an_axis() -> None:
     assert read(quick=True, options={"limit": 9}).settings()[0].config["limit"] == 9
 
 
+def test_numbers_are_what_transformers_takes() -> None:
+    config = read(options={"temperature": 2, "top_p": 1, "repetition_penalty": 2}).settings()[0]
+    for name in ("temperature", "top_p", "repetition_penalty"):
+        assert type(config.config[name]) is float
+
+
 def test_axes_are_crossed() -> None:
     text = BASE.replace("K = [2, 3],", "K = [2, 3], seed = [0, 1, 2],")
     assert len(read(text).settings()) == 6
@@ -123,8 +129,8 @@ def test_sampling_adds_plain() -> None:
         ('"plain", ', '"tree:fixed(deep=3)", ', ["deep"]),
         ('"plain", ', '"beam(beams=0)", ', ["0"]),
         ('"plain", ', '"beam(width=3)", ', ["width"]),
-        ('name = "chains"', "name = 3", ["a part's name is 3", "give a text"]),
-        ('name = "chains"', "", ["a part's name is None", "give a text"]),
+        ('name = "chains"', "name = 3", ["a part: name is 3", "give letters"]),
+        ('name = "chains"', "", ["a part: name is None", "give letters"]),
         ("title =", "format = 2\ntitle =", ["format is 2", "give 1"]),
         ("[base]", "[base", ["is no TOML", "mend it"]),
         ("[[parts]]", "[parts]", ["parts", "give tables, as in [[parts]]"]),
@@ -134,6 +140,13 @@ def test_sampling_adds_plain() -> None:
         ("axes = { K = [2, 3], max_new_tokens = [16, 64] }", "axes = 3", ["axes is 3"]),
         ('"plain", ', '"draft@{", ', ["'draft@{'"]),
         ('"plain", ', '"draft@{}", ', ["'draft@{}'"]),
+        ('name = "chains"', 'name = "../chains"', ["name is '../chains'", "give letters"]),
+        ("limit = 2", "top_p = 1.5", ["part 'chains': top-p 1.5", "at most 1"]),
+        ("limit = 2", "repetition_penalty = 0", ["part 'chains': repetition penalty 0", "above 0"]),
+        ("limit = 2", 'runtime = "fast"', ["part 'chains': runtime 'fast'", "choose one of"]),
+        ("limit = 2", 'dtype = "float31"', ["part 'chains': unknown dtype 'float31'", "int8"]),
+        ("limit = 2", 'draft_length = "gait"', ["part 'chains'", "'gait'", "did you mean 'gate'"]),
+        ("[16, 64]", "[16, 64], top_k = [0]", ["top_k is 0", "1 or more"]),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(old: str, new: str, said: list[str]) -> None:
@@ -148,6 +161,11 @@ def test_what_is_wrong_with_a_file_is_one_line(old: str, new: str, said: list[st
         ('columns = ["ppl", "tau"]\npivot = "K"', ["pivot 'K'", "2 columns", "give one"]),
         ('columns = ["ppl"]\npivot = "L"', ["'L'"]),
         ("colums = []", ["'colums'", "did you mean 'columns'"]),
+        ("columns = 5", ["columns is 5", "give a list of names"]),
+        ('columns = [["a"]]', ["columns is [['a']]", "give a list of names"]),
+        ("methods = 4", ["methods is 4", "give a list of names"]),
+        ('name = "a/b"', ["name is 'a/b'", "give letters"]),
+        ("[[parts.tables]]", ["tables table, table", "give each another name"]),
     ],
 )
 def test_tables_are_read_before_anything_is_measured(table: str, said: list[str]) -> None:
@@ -161,6 +179,8 @@ def test_tables_are_read_before_anything_is_measured(table: str, said: list[str]
         ('x = "L"', ["'L'"]),
         ('x = "K"\ny = ["sped"]', ["'sped'"]),
         ('x = "K"\nwidth = 3', ["'width'"]),
+        ('x = "K"\ny = 1', ["y is 1", "give a list of names"]),
+        ('x = "K"\n[[parts.pictures]]\nx = "K"', ["pictures lines, lines", "another name"]),
     ],
 )
 def test_so_are_pictures(picture: str, said: list[str]) -> None:

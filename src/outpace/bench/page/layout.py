@@ -99,6 +99,8 @@ def _generation(generation: Generation, *, opened: bool) -> str:
     told = f"{many(emitted, 'token')} in {milliseconds(seconds)}"
     if len(turns) > 1:
         told += f", {emitted / len(turns):.2f} tokens a forward"
+    if generation.rounds is not None and generation.rounds > len(turns):
+        told += f": the first {len(turns)} of {many(generation.rounds, 'round')}"
     shown = f"{timeline(turns)}\n{tokens(generation)}\n{trees(turns)}" if turns else _NOTHING
     return (
         f'<details class="generation"{" open" if opened else ""}>\n'
@@ -109,11 +111,12 @@ def _generation(generation: Generation, *, opened: bool) -> str:
 
 
 def _environment(document: Document) -> str:
-    if not document.environment:
+    if not document.environments:
         return ""
+    found = "\n".join(facts(environment) for environment in document.environments)
     return (
         '<section aria-labelledby="environment">\n<h2 id="environment">Where it was measured</h2>\n'
-        f"{facts(document.environment)}\n</section>"
+        f"{found}\n</section>"
     )
 
 

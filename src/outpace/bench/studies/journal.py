@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..sample import Gaps, Sample
 
 FILE = "records.jsonl"
 FORMAT = 1
+"""Of the records; a later one is refused."""
 Line = dict[str, Any]
 _SHOWN = 128
 """Rounds of a text that are kept to be drawn."""
@@ -115,8 +116,13 @@ class Journal:
         """How often the study was begun or taken up again."""
         return len(self.of("run"))
 
-    def measured(self, setting: str) -> Measured | None:
-        """Return what there is of a setting; None where nothing is."""
+    def measured(self, setting: str, methods: Collection[str] | None = None) -> Measured | None:
+        """Return what there is of a setting; None where nothing is.
+
+        Args:
+            setting: its id.
+            methods: those to look at; the file of a study may have lost some since.
+        """
         heads = self.of("setting", id=setting)
         if not heads:
             return None
@@ -130,6 +136,10 @@ class Journal:
         for line in self.lines:
             if line.get("setting") == setting:
                 _put(done, line, texts)
+        if methods is not None:
+            for known in (done.samples, done.methods, done.unusable, done.differences):
+                for name in known.keys() - set(methods):
+                    del known[name]
         done.judged = set(done.differences) >= {
             name for name in done.usable if name in done.methods and done.methods[name].reference
         }
@@ -160,6 +170,7 @@ class Recorder(Keeping):
     ) -> None:
         self.journal, self.setting, self.run = journal, setting, run
         self.axes, self.text, self.draws = axes, text, draws
+        self.goes_on = True
         self._texts = {line["id"] for line in journal.of("text")}
 
     def method(self, facts: Facts) -> None:
@@ -193,7 +204,7 @@ class Recorder(Keeping):
         """Write down where the texts of a method differ, and why."""
         self._add("differences", method=name, found=[asdict(one) for one in found])
 
-    def surprise(self, prompt: int, text: str, nats: float) -> None:
+    def surprise(self, prompt: int, text: str, nats: float | None) -> None:
         """Write down how improbable a text is."""
         self._add("surprise", prompt=prompt, text=text, nats=nats)
 
@@ -219,7 +230,7 @@ def _put(done: Measured, line: Line, texts: Mapping[str, list[int]]) -> None:
         key = (line["prompt"], line["repeat"])
         sample = _sample(line, texts)
         if kind == "anchor":
-            done.anchors[key, sample.run] = sample
+            done.anchors[name, key, sample.run] = sample
         else:
             done.samples.setdefault(name, {})[key] = sample
     elif kind == "unusable":

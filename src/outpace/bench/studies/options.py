@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...compose import make_lengths
 from ...errors import InvalidArgument
+from ...models.choosing import check_runtime
+from ...models.load import check_dtype
 from ...registry import unknown_among
+from ...sampling import Sampling
 
 Check = tuple[Callable[[object], bool], str]
 
@@ -86,4 +91,37 @@ def checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     options = {**DEFAULTS, **given}
     if isinstance(options["prompts"], str):
         options["prompts"] = [options["prompts"]]
+    for name in ("temperature", "top_p", "repetition_penalty"):  # transformers takes no whole ones
+        options[name] = None if options[name] is None else float(options[name])
+    try:
+        law = ("temperature", "top_k", "top_p", "repetition_penalty")
+        Sampling(**{name: options[name] for name in law})
+        make_lengths(options["draft_length"])
+        check_runtime(options["runtime"])
+        check_dtype(options["dtype"])
+    except InvalidArgument as error:
+        raise type(error)(f"{where}: {error}") from error
     return options
+
+
+def texts(table: Mapping[str, Any], key: str, default: Sequence[str], where: str) -> list[str]:
+    """Return a list of texts of a table.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    found = table.get(key, list(default))
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise InvalidArgument(f"{where}: {key} is {found!r}: give a list of names")
+    return found
+
+
+def file_name(name: object, where: str) -> str:
+    """Return a name of which files are named.
+
+    Raises:
+        InvalidArgument: no file can be.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+        raise InvalidArgument(f"{where}: name is {name!r}: give letters, digits, - and _")
+    return name

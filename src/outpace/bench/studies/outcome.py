@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...calls import split
-from ..measured import BASELINE
-from ..metrics import Interval, pace_ratio
+from ..measured import BASELINE, PLAIN
+from ..metrics import Interval
 from ..prices import mean_prices
 from ..record import Record, make_record
 from ..theory import Parts, of_leviathan, of_parts, of_reference
 from .journal import Journal
 from .study import Setting, Study
-
-PLAIN = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def outcomes(study: Study, journal: Journal) -> list[Outcome]:
     where = {line["number"]: line["environment"] for line in journal.of("run")}
     found = []
     for setting in study.settings():
-        done = journal.measured(setting.id)
+        done = journal.measured(setting.id, [one.name for one in setting.methods])
         if done is None:
             continue
         if all(done.samples.get(name) for name in (BASELINE, done.reference)):
@@ -145,19 +142,9 @@ def _result_of(row: Row, method: str) -> Mapping[str, Any] | None:
 
 
 def _vs_plain(row: Row) -> Interval | None:
-    """Return the speed-up over our own plain decoding, prompt by prompt."""
-    plain = _result_of(row, PLAIN)
-    if plain is None or row.result is None:
-        return None
-    each: list[list[list[tuple[float, int]]]] = []
-    kept = {(run["prompt"], run["repeat"]) for run in row.result["runs"]}
-    for result in (plain, row.result):
-        prompts: dict[int, list[tuple[float, int]]] = {}
-        for run in result["runs"]:
-            if (run["prompt"], run["repeat"]) in kept:
-                prompts.setdefault(run["prompt"], []).append((run["seconds"], run["new_tokens"]))
-        each.append(list(prompts.values()))
-    return pace_ratio(each[0], each[1])
+    """Return the speed-up over our own plain decoding, where it was measured."""
+    known = row.result is not None and row.result["speedup_vs_plain"] is not None
+    return _interval(row, "speedup_vs_plain") if known else None
 
 
 def _length(row: Row) -> int | None:
@@ -174,6 +161,8 @@ def _prediction(row: Row) -> tuple[float, int, list[float], Parts] | None:
         return None
     models = list(result["weight_bytes"])
     if len(models) < 2 or result["acceptance_rate"] is None:
+        return None
+    if any(name not in row.costs for name in models[:2]):
         return None
     target, drafter = (row.costs[name] for name in models[:2])
     parts = Parts(
@@ -265,14 +254,3 @@ _MADE: Mapping[str, Any] = {
     "drafter_weights": _drafter_weights,
     "target_kv": _target_kv,
 }
-_WORDS = re.compile(r"^(\w[\w-]*)@(\d+)$")
-
-
-def spoken(method: str) -> str:
-    """Return the name of a method as one would say it."""
-    match = _WORDS.match(method)
-    if match and match[1] == "draft":
-        return f"chain K = {match[2]}"
-    if method == PLAIN:
-        return "plain decoding"
-    return method

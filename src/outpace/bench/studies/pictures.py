@@ -25,6 +25,7 @@ from ...errors import InvalidArgument
 from ...registry import unknown_among
 from ..document import Picture
 from .columns import column
+from .options import file_name, texts
 from .outcome import Row
 from .plots import COLOURS, INK, PLOTS, draw
 from .study import Part
@@ -66,12 +67,13 @@ class Sketch:
         for one in asked:
             if one not in known:
                 raise InvalidArgument(f"{where}: {unknown_among('axis', str(one), known)}")
-        y = list(table.get("y", ["speedup"]))
+        y = texts(table, "y", ["speedup"], where)
         for one in y:
             column(one)
-        name = str(table.get("name", kind))
+        name = file_name(table.get("name", kind), where)
         title = str(table.get("title", name))
-        return cls(name, title, kind, x, y, series, panels, list(table.get("methods", ())))
+        methods = texts(table, "methods", (), where)
+        return cls(name, title, kind, x, y, series, panels, methods)
 
     @property
     def kinds(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def page_of_text(
             lines += [f"### {table.title}", "", markdown(table)]
         for drawn, _ in made.pictures:
             lines += [f"![{drawn.title}]({drawn.name}.svg)", ""]
-    notes = warnings(found)
+    notes = warnings(journal, found)
     if notes:
         lines += ["## What limits these figures", "", *(f"- {note}" for note in notes), ""]
     lines += ["## Where, and how to run it again", ""]
@@ -131,21 +132,24 @@ def document(
     texts = _generations(journal, found)
     if texts:
         sections.append(Section("Texts, round by round", generations=texts))
-    runs = journal.of("run")
+    where = {json.dumps(line["environment"]): line["environment"] for line in journal.of("run")}
     return Document(
         study.title,
         verdict(study, found),
         lead(study, found),
-        warnings(found),
+        warnings(journal, found),
         sections,
-        runs[-1]["environment"] if runs else {},
+        list(where.values()),
         commands(journal),
     )
 
 
-def warnings(found: Sequence[Outcome]) -> list[str]:
+def warnings(journal: Journal, found: Sequence[Outcome]) -> list[str]:
     """Return what limits the figures, each sentence once, with the settings it is true of."""
     where: dict[str, list[str]] = {}
+    for line in journal.of("impossible"):
+        name = line["setting"].rpartition("#")[0]
+        where.setdefault(f"{name}: no figures: {line['why']}", [])
     for outcome in found:
         setting = outcome.setting
         for one in outcome.record["warnings"]:
@@ -172,7 +176,7 @@ def _environments(journal: Journal) -> list[str]:
 
 
 def _generations(journal: Journal, found: Sequence[Outcome]) -> list[Generation]:
-    """Return texts to draw: of the first setting, the baseline's own loop and the fastest ones."""
+    """Return texts to draw: of the first setting, those of its fastest methods."""
     if not found:
         return []
     setting, record = found[0].setting, found[0].record
@@ -184,5 +188,5 @@ def _generations(journal: Journal, found: Sequence[Outcome]) -> list[Generation]
     for name in order[:_GENERATIONS]:
         line = drawn[name]
         turns = [Turn(**turn) for turn in line["turns"]]
-        made.append(Generation(name, texts[line["prompt"]]["name"], "", turns))
+        made.append(Generation(name, texts[line["prompt"]]["name"], "", turns, line.get("count")))
     return made

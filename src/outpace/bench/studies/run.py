@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from ...compose import lacks_model
 from ...errors import InvalidArgument, OutpaceError
 from ...models import LanguageModel, load
 from ...stopping import check_ends
+from .. import memory
 from ..baselines import TunedAssisted, cannot_assist
 from ..environment import environment
 from ..fitting import fit_prompts
@@ -23,20 +24,23 @@ from ..keeping import Notify, silent
 from ..loop import load_own
 from ..measured import Asked, Measured
 from ..methods import Method, Models
-from ..names import lacks_policy, needs_drafter
+from ..names import lacks_policy, model_of, needs_drafter, with_length
 from ..plan import make_method
 from ..prices import prices
 from ..runner import Bench
 from ..sample import Writing
 from ..workloads import BenchPrompt, load_prompts
-from .journal import Journal, Recorder
+from .journal import FORMAT, Journal, Recorder
 from .study import Setting, Study, shown
 
 MISSING = "missing until there is the cache policy"
 """How the reason begins why a method of a later version has no figures yet."""
 TUNED = "hf-assisted-tuned"
-_LAW = ("target", "drafter", "dtype", "device", "prompts", "temperature", "repetition_penalty")
-"""What transformers' assisted generation is tuned for anew; lengths are not among it."""
+_SAME = {
+    *("prompt_tokens", "max_new_tokens", "limit", "samples", "turns", "seed"),
+    *("repeats", "warmup", "runtime", "draft_length"),
+}
+"""Options for which transformers' assisted generation is not tuned anew."""
 Prepare = Callable[[Sequence[LanguageModel], str], None]
 """Has models run as an option says: models and the name of a runtime."""
 
@@ -78,6 +82,8 @@ class StudyRun:
         settings = [one for one in self.study.settings() if not finished(journal, one)]
         if not settings:
             return True
+        for one in self.study.settings():
+            self._note_tuned(one, _done(journal, one))
         with journal.writing():
             run = journal.runs + 1
             keep_plan(journal, self.study)
@@ -93,7 +99,15 @@ class StudyRun:
                 label = f" ({setting.label})" if setting.label else ""
                 self.said(f"{number} of {len(settings)}: {setting.part}{label}")
                 with _threads(setting.config["threads"]), ExitStack() as stack:
-                    self._measure(journal, setting, run, stack)
+                    try:
+                        self._measure(journal, setting, run, stack)
+                    except (MemoryError, RuntimeError) as error:
+                        if not memory.ran_out(error):
+                            raise
+                        why = f"out of memory ({str(error).partition(chr(10))[0]})"
+                        journal.add("impossible", setting=setting.id, run=run, why=why)
+                        self.said(f"{setting.part}{label}: {why}: the others go on")
+                        self._drop(set())
             journal.add("end", number=run)
         return all(finished(journal, one) for one in self.study.settings())
 
@@ -104,7 +118,7 @@ class StudyRun:
         if config["ends"] is not None:
             stack.enter_context(_ending(models, config["ends"]))
         prompts, cut = fit_prompts(_prompts(config), models, config["max_new_tokens"])
-        done = journal.measured(setting.id)
+        done = _done(journal, setting)
         own = [load_own(one.name, models) for one in setting.methods if not lacks_policy(one.name)]
         self.prepare([one for one in own if one is not None], config["runtime"])
         methods, refused = self._methods(setting, models)
@@ -146,24 +160,40 @@ class StudyRun:
         for method in methods:
             if is_missing(done.unusable.get(method.name)):
                 del done.unusable[method.name]
-        law = json.dumps({name: config[name] for name in _LAW})
         for method in methods:
-            if isinstance(method, TunedAssisted) and law in self._tuned:
+            if isinstance(method, TunedAssisted) and (law := _law(setting)) in self._tuned:
                 method.use(self._tuned[law])
         self.notify(f"{setting.part}: begun", more=bench.steps_left(done) + 1)
         self._warm.update(method.name for method in methods)
         result = bench.run(self.notify, done, recorder)
-        if TUNED in result.methods:
-            self._tuned[law] = result.methods[TUNED].settings
+        self._note_tuned(setting, result)
         if result.interrupted:
             raise KeyboardInterrupt
+        if result.ran_out:
+            raise MemoryError(result.failed)
         if result.failed is not None:
             raise OutpaceError(f"{setting.id}: {result.failed}: mend it, then go on with --resume")
+
+    def _note_tuned(self, setting: Setting, done: Measured | None) -> None:
+        """Remember what transformers' assisted generation was best at, for settings like it."""
+        if done is not None and TUNED in done.methods:
+            self._tuned[_law(setting)] = done.methods[TUNED].settings
+
+    def _drop(self, wanted: Container[str | None]) -> None:
+        """Let all models go but those: others would be in the way of a later part."""
+        for key in [key for key in self._loaded if key[0] not in wanted]:
+            del self._loaded[key]
+        for name in [name for name in self._others if name not in wanted]:
+            del self._others[name]
+        memory.let_go()
 
     def _models(self, setting: Setting) -> Models:
         config = setting.config
         drafter = drafter_of(config)
         wanted = any(needs_drafter(one.name) or lacks_model(one.name) for one in setting.methods)
+        named = [model_of(with_length(one.name)[0]) for one in setting.methods]
+        needed = {config["target"], drafter if wanted else None, *named}
+        self._drop(needed)
         loaded = [self._load(config["target"], config)]
         if drafter is not None and wanted:
             loaded.append(self._load(drafter, config))
@@ -200,6 +230,7 @@ class StudyRun:
 def keep_plan(journal: Journal, study: Study) -> None:
     """Write down what is asked for, so that the folder alone can be reported on and taken up."""
     plan = {
+        "format": FORMAT,
         "study": study.name,
         "quick": study.quick,
         "options": dict(study.options),
@@ -219,12 +250,27 @@ def planned(journal: Journal) -> Study:
     if not plans:
         raise InvalidArgument(f"{journal.path}: no plan of a study in it: give another folder")
     plan = plans[-1]
+    if (number := plan.get("format", FORMAT)) > FORMAT:
+        raise InvalidArgument(
+            f"{journal.path} is of a later version ({number}, known is {FORMAT}): install a newer "
+            "Outpace"
+        )
     return Study.parse(plan["study"], plan["text"], quick=plan["quick"], options=plan["options"])
+
+
+def _done(journal: Journal, setting: Setting) -> Measured | None:
+    return journal.measured(setting.id, [one.name for one in setting.methods])
+
+
+def _law(setting: Setting) -> str:
+    return json.dumps({name: setting.config[name] for name in setting.config if name not in _SAME})
 
 
 def finished(journal: Journal, setting: Setting) -> bool:
     """Return whether nothing of a setting is left to measure."""
-    done = journal.measured(setting.id)
+    if journal.of("impossible", setting=setting.id):
+        return True
+    done = _done(journal, setting)
     if done is None:
         return False
     texts = done.repeats * len(done.asked.texts)

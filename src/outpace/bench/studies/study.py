@@ -21,7 +21,7 @@ from typing import Any
 from ...errors import InvalidArgument, UnknownName
 from ...registry import unknown_among
 from ..plan import check_methods
-from .options import DEFAULTS, checked
+from .options import DEFAULTS, checked, file_name
 
 FORMAT = 1
 ALWAYS = ("hf", "hf-assisted", "hf-assisted-tuned")
@@ -261,9 +261,7 @@ def shown(value: object) -> str:
 def _part(
     table: Mapping[str, Any], shared: dict[str, Any], quick: bool, options: dict[str, Any]
 ) -> Part:
-    name = table.get("name")
-    if not isinstance(name, str) or not name:
-        raise InvalidArgument(f"a part's name is {name!r}: give a text")
+    name = file_name(table.get("name"), "a part")
     _check_keys(table, _PART, f"part {name!r}")
     where = f"part {name!r}"
     short = dict(_table(table, "quick", where))
@@ -275,7 +273,7 @@ def _part(
         if not isinstance(values, list) or not values:
             raise InvalidArgument(f"part {name!r}, axis {axis} is {values!r}: give a list")
     if not isinstance(methods, list) or not all(isinstance(one, str) for one in methods):
-        raise InvalidArgument(f"part {name!r}: methods is {methods!r}: give a list of names")
+        raise InvalidArgument(f"{where}: methods is {methods!r}: give a list of names")
     unused = [axis for axis in axes if axis not in DEFAULTS and not _stands(axis, methods)]
     if unused:
         known = unknown_among("axis", unused[0], list(DEFAULTS))
@@ -298,8 +296,10 @@ def _part(
 
     # all that can be wrong, before anything is measured
     list(made.settings())
-    plans(made)
-    sketches(made)
+    for what, named in (("tables", plans(made)), ("pictures", sketches(made))):
+        names = [one.name for one in named]
+        if len(set(names)) < len(names):
+            raise InvalidArgument(f"{where}, {what} {', '.join(names)}: give each another name")
     return made
 
 

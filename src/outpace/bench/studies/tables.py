@@ -26,6 +26,7 @@ from ..document import Table
 from ..metrics import Interval
 from ..report import label
 from .columns import NONE, Column, column
+from .options import file_name, texts
 from .outcome import Row
 from .study import Part, shown
 
@@ -75,28 +76,25 @@ class Plan:
         Raises:
             InvalidArgument: it cannot be read.
         """
+        where = f"part {part.name!r}, a table"
         for key in table:
             if key not in _KEYS:
-                raise InvalidArgument(
-                    f"part {part.name!r}, a table: {unknown_among('key', key, _KEYS)}"
-                )
-        names = list(table.get("columns", SPEED))
+                raise InvalidArgument(f"{where}: {unknown_among('key', key, _KEYS)}")
+        names = texts(table, "columns", SPEED, where)
         pivot = table.get("pivot")
         if pivot is not None and len(names) != 1:
-            raise InvalidArgument(
-                f"part {part.name!r}, a table: pivot {pivot!r} with {len(names)} columns: give one"
-            )
-        if pivot is not None and pivot != KIND and pivot not in part.axes:
+            raise InvalidArgument(f"{where}: pivot {pivot!r} with {len(names)} columns: give one")
+        if pivot is not None and pivot not in {KIND, *part.axes}:
             known = unknown_among("axis", str(pivot), [KIND, *part.axes])
-            raise InvalidArgument(f"part {part.name!r}, a table: {known}")
-        name = str(table.get("name", "table"))
+            raise InvalidArgument(f"{where}: {known}")
+        name = file_name(table.get("name", "table"), where)
         return cls(
             name,
             str(table.get("title", name)),
             [column(one) for one in names],
             names,
             bool(table.get("kinds", False)) or pivot == KIND,
-            list(table.get("methods", ())),
+            texts(table, "methods", (), where),
             pivot,
             str(table.get("note", "")),
             complete,
