@@ -6,6 +6,7 @@ from transformers import GenerationConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from outpace.bench import BenchPrompt, Models, Writing, baselines
+from outpace.bench.afterwards import _SLACK
 from outpace.bench.baselines import Assisted, HuggingFace, TunedAssisted, tuning_steps
 from outpace.bench.plan import make_method, that_run
 from outpace.errors import InvalidArgument
@@ -205,6 +206,20 @@ def test_the_logits_of_a_text_choose_its_tokens(models: Models, prompts: list[Be
             tokens, rows = method.rows(prompts[0], WRITING)
             assert tokens == method.write(prompts[0], WRITING).tokens
         assert [int(row.argmax()) for row in rows] == tokens
+
+
+@pytest.mark.assisted
+@pytest.mark.parametrize("name", ["hf", "hf-assisted", "hf-prompt-lookup"])
+def test_a_shorter_text_is_the_beginning_of_a_longer_one(
+    models: Models, prompts: list[BenchPrompt], name: str
+) -> None:
+    method = make_method(name, models, 4)
+    assert method.begins_alike
+    with method.ready():
+        tokens, rows = method.rows(prompts[0], Writing(60))
+        beginning, first = method.rows(prompts[0], Writing(10 + 1 + _SLACK))
+    assert beginning[:11] == tokens[:11]
+    assert all(torch.equal(one, other) for one, other in zip(first[:11], rows[:11], strict=True))
 
 
 @pytest.mark.assisted

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from .keeping import Keeping, Notify
 from .measured import Measured, context_of, text_hash
 from .methods import Method
 from .quality import surprise
-from .sample import Sample
+from .sample import Sample, Writing
 from .workloads import BenchPrompt
 
 if TYPE_CHECKING:
     from .runner import Bench
 
+_SLACK = 32
+"""Tokens written beyond the last one that is looked at: the end of a text cuts drafts short."""
 Rows = tuple[list[int], list[Tensor]]
 """Tokens of a text and the logits each was chosen from."""
 
@@ -53,6 +56,9 @@ class Afterwards:
         found = {method.name: self._differences(method) for method in compared}
         judge = Judge(self.bench.models.target, self.bench.writing)
         references: dict[int, Rows] = {}
+        furthest: dict[int, int] = {}
+        for one in itertools.chain.from_iterable(found.values()):
+            furthest[one.prompt] = max(one.index, furthest.get(one.prompt, 0))
         count = sum(map(len, found.values()))
         # of fewer texts another run has to look again
         whole = len(done.keys) == len(self.bench.prompts) * self.bench.repeats
@@ -62,7 +68,7 @@ class Afterwards:
                 self.notify(f"comparing: {method.name}, prompt {difference.prompt + 1}", more=count)
                 count = 0
                 try:
-                    judged = self._judged(judge, method, difference, references)
+                    judged = self._judged(judge, method, difference, references, furthest)
                 except (MemoryError, RuntimeError) as error:  # nobody can look: it stays unclear
                     if not memory.ran_out(error):
                         raise
@@ -89,7 +95,12 @@ class Afterwards:
         return list(found.values())
 
     def _judged(
-        self, judge: Judge, method: Method, difference: Difference, references: dict[int, Rows]
+        self,
+        judge: Judge,
+        method: Method,
+        difference: Difference,
+        references: dict[int, Rows],
+        furthest: Mapping[int, int],
     ) -> Difference:
         if difference.kind == "approximate":
             return difference
@@ -101,10 +112,11 @@ class Afterwards:
             return explained
         if difference.prompt not in references:
             with reference.ready():
-                references[difference.prompt] = reference.rows(prompt, self.bench.writing)
-        with method.ready():
-            own = method.rows(prompt, self.bench.writing)
+                enough = self._enough(reference, prompt, furthest[difference.prompt])
+                references[difference.prompt] = reference.rows(prompt, enough)
         at = difference.index
+        with method.ready():
+            own = method.rows(prompt, self._enough(method, prompt, at))
         sample = self.done.samples[reference.name][difference.prompt, 0]
         expected = sample.tokens[: at + 1]
         texts = (expected, [*expected[:at], difference.got])
@@ -117,6 +129,13 @@ class Afterwards:
         tokenizer: Any = bench.models.target.tokenizer
         prefix = context_of(tokenizer, prompt, expected[:at], sample.answers)
         return judge.judge(difference, prefix, self.bench.writing.seed_for(prompt), rows)
+
+    def _enough(self, method: Method, prompt: BenchPrompt, index: int) -> Writing:
+        """Return how to write a text again up to an index, and no more than that takes."""
+        writing = self.bench.writing
+        if prompt.turns or not method.begins_alike:
+            return writing
+        return replace(writing, max_new_tokens=min(writing.max_new_tokens, index + 1 + _SLACK))
 
     def weigh(self) -> None:
         """Find out how probable the target finds each text, each once."""

@@ -35,6 +35,8 @@ class Method(ABC):
         name: as it was asked for.
         exact: whether its text has the target's own law.
         same_text: whether our own plain decoding writes the same text, also when sampling.
+        begins_alike: whether a shorter text is the beginning of a longer one, to the last bit, so
+            that looking at its beginning takes no more than writing that.
         compared_with: the method whose text it should write, if its aim is another one than that
             of the reference.
         rounds: of the last text it wrote; empty where it has none.
@@ -44,6 +46,7 @@ class Method(ABC):
     name: str
     exact: bool = True
     same_text: bool = False
+    begins_alike: bool = False
     compared_with: str | None = None
     rounds: Sequence[Round] = ()
     began: float = 0.0
