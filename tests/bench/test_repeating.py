@@ -1,5 +1,6 @@
 """What time decided is repeated, each text with its own drafts."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -44,3 +45,26 @@ def test_conversations_that_begin_alike_are_too(models: Models, prompts: list[Be
             tokens, rows = loop.rows(talk, writing)
             assert tokens == text
             assert [int(row.argmax()) for row in rows] == text
+
+
+def test_another_process_can_write_it_again(models: Models, prompts: list[BenchPrompt]) -> None:
+    def loop() -> Loop:
+        made = Loop("ngram", models, 5)
+        made.decoder = Decoder(models.target, Moody())
+        return made
+
+    first, later, writing = loop(), loop(), Writing(40)
+    with first.ready():
+        text = first.write(prompts[0], writing).tokens
+    assert first.drafts(prompts[1]) is None
+    later.recall(prompts[0], json.loads(json.dumps(first.drafts(prompts[0]))))
+    for one in (first, later):
+        with one.ready():
+            assert one.rows(prompts[0], writing)[0] == text
+    widths = [[len(turn.tree) for turn in one.rounds] for one in (first, later)]
+    assert widths[0] == widths[1]
+    assert max(widths[0]) > 1
+    steady = Loop("ngram", models, 5)  # what depends on the text alone needs no such thing
+    with steady.ready():
+        steady.write(prompts[0], writing)
+    assert steady.drafts(prompts[0]) is None

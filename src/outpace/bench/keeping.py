@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..types import Round
 from .differences import Difference
@@ -41,6 +41,9 @@ class Keeping:
 
     def rounds(self, name: str, prompt: int, rounds: Sequence[Round], began: float) -> None:
         """The rounds of a text, the first of each method."""
+
+    def drafts(self, name: str, prompt: int, drafts: Sequence[Any]) -> None:
+        """What was drafted for a text that differs: another run could not draft it again."""
 
     def differences(self, name: str, found: Sequence[Difference]) -> None:
         """All texts of a method are compared, and what differs was looked into."""

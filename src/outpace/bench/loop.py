@@ -191,6 +191,18 @@ class Loop(Method):
             self.decoder.verifier, self.decoder.drafter = verifier, drafter
             self.decoder.lengths = lengths
 
+    def drafts(self, prompt: BenchPrompt) -> list[Any] | None:
+        """Return what was drafted after how many tokens, where time decided on it."""
+        if prompt not in self._drafted:
+            return None
+        return [[place, *tree.lists()] for place, tree in self._drafted[prompt].items()]
+
+    def recall(self, prompt: BenchPrompt, drafts: list[Any]) -> None:
+        """Draft as another process did, when the text is written again."""
+        self._drafted[prompt] = {
+            place: TokenTree.of(tokens, parents) for place, tokens, parents in drafts
+        }
+
     @property
     def models_used(self) -> Sequence[LanguageModel]:
         """The target and the models the drafter drafts with."""

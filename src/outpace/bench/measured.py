@@ -83,6 +83,7 @@ class Measured:
         samples: of each method, by prompt and repeat.
         anchors: the baseline and plain decoding once more, where a later run went on with a prompt,
             by method, key and run.
+        drafts: by method and prompt, what was drafted for a text that differs, where time decided.
         unusable: methods without figures, each with the reason: out of memory, or not there yet.
         differences: of each method that is compared, for each prompt whose text differs.
         surprise: by prompt and :func:`text_hash`, how improbable the target finds a text, in nats;
@@ -101,6 +102,7 @@ class Measured:
     methods: dict[str, Facts] = field(default_factory=dict)
     samples: dict[str, dict[Key, Sample]] = field(default_factory=dict)
     anchors: dict[tuple[str, Key, int], Sample] = field(default_factory=dict)
+    drafts: dict[tuple[str, int], list[Any]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     differences: dict[str, list[Difference]] = field(default_factory=dict)
     surprise: dict[tuple[int, str], float | None] = field(default_factory=dict)

@@ -64,6 +64,14 @@ class Method(ABC):
     def rows(self, prompt: BenchPrompt, writing: Writing) -> tuple[list[int], list[Tensor]]:
         """Write the text again; return its tokens and the logits ``[V]`` each was chosen from."""
 
+    def drafts(self, prompt: BenchPrompt) -> list[Any] | None:
+        """Return what was drafted for a prompt, as JSON can hold it, where time decided on it."""
+        return None
+
+    def recall(self, prompt: BenchPrompt, drafts: list[Any]) -> None:
+        """Draft for a prompt as :meth:`drafts` says, when its text is written again."""
+        raise NotImplementedError(f"{self.name}: nothing it drafts depends on time")
+
     def explain(
         self,
         difference: Difference,

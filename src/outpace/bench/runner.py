@@ -128,6 +128,10 @@ class _Run:
     def __init__(self, bench: Bench, notify: Notify, done: Measured, keeping: Keeping) -> None:
         self.bench, self.notify, self.done, self.keeping = bench, notify, done, keeping
         self.methods = [one for one in bench.methods if one.name not in done.unusable]
+        for method in self.methods:
+            for number, prompt in enumerate(bench.prompts):
+                if (method.name, number) in done.drafts:
+                    method.recall(prompt, done.drafts[method.name, number])
         keys = [(p, r) for r in range(bench.repeats) for p in range(len(bench.prompts))]
         self.left = {
             one.name: [key for key in keys if key not in done.samples.get(one.name, {})]
@@ -230,8 +234,20 @@ class _Run:
         shuffle.shuffle(turns)
         for method in turns:
             self._survived(method, partial(self._write, method, key, anchor=method in anchors))
+        for method in todo:
+            self._keep_drafts(method, key)
         if self.bench.between is not None:
             self.bench.between()
+
+    def _keep_drafts(self, method: Method, key: Key) -> None:
+        """Keep what was drafted for a text that differs: a later run may have to look into it."""
+        reference = self.done.samples.get(self.bench.reference_of(method), {}).get((key[0], 0))
+        own = self.done.samples[method.name].get(key)
+        if reference is None or own is None or own.tokens == reference.tokens:
+            return
+        drafts = method.drafts(self.bench.prompts[key[0]])
+        if drafts is not None:
+            self.keeping.drafts(method.name, key[0], drafts)
 
     def _write(self, method: Method, key: Key, *, anchor: bool) -> None:
         prompt = self.bench.prompts[key[0]]

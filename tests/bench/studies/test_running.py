@@ -404,3 +404,31 @@ def test_costs_are_measured_next_to_each_prompt(study: Make, run: Go, target: Pa
 def test_prices_of_several_moments_are_their_means() -> None:
     moments = [{"t": {"forward": x}, "d": {"draft": {"1": 2 * x}}} for x in (1.0, 3.0)]
     assert mean_prices(moments) == {"t": {"forward": 2.0}, "d": {"draft": {"1": 4.0}}}
+
+
+@pytest.mark.usefixtures("wrong")
+def test_what_time_drafted_for_a_text_that_differs_is_kept(
+    study: Make, run: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outpace.drafters.ngram.NgramDrafter.repeats", False)
+    asked = study("plain", "ngram@4")
+    journal = run(asked)
+    (line,) = journal.of("drafts")
+    assert (line["method"], line["prompt"]) == ("ngram@4", 2)
+    done = journal.measured(asked.settings()[0].id)
+    assert done is not None
+    assert done.drafts["ngram@4", 2] == line["drafts"]
+    # stopped before it was looked into, another run drafts the same again
+    last = next(n for n, one in enumerate(journal.lines) if one["kind"] == "differences")
+    raw = journal.path.read_bytes().splitlines(keepends=True)
+    journal.path.write_bytes(b"".join(raw[:last]))
+    seen: list[Any] = []
+    own = Loop.rows
+
+    def rows_of(method: Loop, prompt: BenchPrompt, writing: Any) -> Any:
+        seen.append((method.name, method.drafts(prompt)))
+        return own(method, prompt, writing)
+
+    monkeypatch.setattr(Loop, "rows", rows_of)
+    run(asked)
+    assert seen == [("ngram@4", line["drafts"])]

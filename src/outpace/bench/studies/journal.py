@@ -200,6 +200,10 @@ class Recorder(Keeping):
         turns = as_turns(rounds[:_SHOWN], began, self.text)
         self._add("rounds", method=name, prompt=prompt, turns=turns, count=len(rounds))
 
+    def drafts(self, name: str, prompt: int, drafts: Sequence[Any]) -> None:
+        """Write down what was drafted for a text that differs."""
+        self._add("drafts", method=name, prompt=prompt, drafts=drafts)
+
     def differences(self, name: str, found: Sequence[Difference]) -> None:
         """Write down where the texts of a method differ, and why."""
         self._add("differences", method=name, found=[asdict(one) for one in found])
@@ -233,6 +237,8 @@ def _put(done: Measured, line: Line, texts: Mapping[str, list[int]]) -> None:
             done.anchors[name, key, sample.run] = sample
         else:
             done.samples.setdefault(name, {})[key] = sample
+    elif kind == "drafts":
+        done.drafts[name, line["prompt"]] = line["drafts"]
     elif kind == "unusable":
         done.unusable[name] = line["why"]
     elif kind == "differences":
