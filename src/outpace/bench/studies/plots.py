@@ -106,8 +106,10 @@ def _number(text: str) -> float | None:
 def _panels(sketch: Sketch, rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     if sketch.panels is None:
         return [("", list(rows))]
-    names = dict.fromkeys(_key(row, sketch.panels) for row in rows)
-    return [(one, [row for row in rows if _key(row, sketch.panels or "") == one]) for one in names]
+    axis = sketch.panels
+    before = "" if axis in {"kind", "template"} else f"{axis.replace('_', ' ')} "
+    names = dict.fromkeys(_key(row, axis) for row in rows)
+    return [(before + one, [row for row in rows if _key(row, axis) == one]) for one in names]
 
 
 def _lines(sketch: Sketch, rows: Sequence[Row]) -> Any:
