@@ -14,7 +14,7 @@ from outpace.bench.studies import Study
 from outpace.bench.studies.columns import COLUMNS
 from outpace.bench.studies.journal import Journal, Recorder
 from outpace.bench.studies.outcome import Row, outcomes, rows
-from outpace.bench.studies.pictures import COLOURS, INK, as_svg, picture, sketches, themed
+from outpace.bench.studies.pictures import COLOURS, INK, Sketch, as_svg, picture, sketches, themed
 from outpace.bench.studies.tables import comma_separated, latex, markdown, plans
 
 STUDY = """
@@ -238,6 +238,13 @@ def test_depths_that_were_hardly_tried_are_not_drawn(made: tuple[Study, Journal]
         if row.result is not None and row.method == "draft@1":
             row.result["per_depth_tried"] = [9]
     assert depths.figure([row for row in members if row.method == "draft@1"]) is None
+
+
+def test_panels_say_what_they_are_of(made: tuple[Study, Journal]) -> None:
+    study, journal = made
+    bars = Sketch.of({"kind": "bars", "panels": "seed"}, study.parts[0])
+    members = list(rows(outcomes(study, journal), "a"))
+    assert ">seed 0</text>" in as_svg(bars.figure(members))
 
 
 def test_nothing_to_draw(made: tuple[Study, Journal]) -> None:
