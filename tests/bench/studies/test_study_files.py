@@ -61,6 +61,13 @@ def test_the_quick_form_is_laid_over() -> None:
     assert read().settings()[0].config["warmup"] == DEFAULTS["warmup"]  # and only there
 
 
+def test_the_quick_form_is_short_in_every_part() -> None:
+    text = BASE.replace("axes = {", "base = { limit = 9, seed = 3 }\naxes = {", 1)
+    assert {one.config["limit"] for one in read(text).settings()} == {9}
+    quick = read(text, quick=True).settings()
+    assert {(one.config["limit"], one.config["seed"]) for one in quick} == {(1, 3)}
+
+
 def test_an_option_takes_the_place_of_an_axis() -> None:
     settings = read(options={"max_new_tokens": 5, "dtype": "float32"}).settings()
     assert [one.config["max_new_tokens"] for one in settings] == [5]

@@ -221,8 +221,7 @@ class Study:
         if not parts:
             raise InvalidArgument("it has no [[parts]]: give one or more")
         base, short = _table(table, "base", "the study"), _table(table, "quick", "the study")
-        shared = {**base, **(short if quick else {})}
-        made = [_part(part, shared, quick, options) for part in parts]
+        made = [_part(part, base, short if quick else None, options) for part in parts]
         names = [part.name for part in made]
         if len(set(names)) < len(names):
             raise InvalidArgument(f"parts {', '.join(names)}: give each another name")
@@ -259,8 +258,13 @@ def shown(value: object) -> str:
 
 
 def _part(
-    table: Mapping[str, Any], shared: dict[str, Any], quick: bool, options: dict[str, Any]
+    table: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    shorter: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
 ) -> Part:
+    """Return a part of a study; ``shorter`` is what its quick form changes in all parts."""
+    quick = shorter is not None
     name = file_name(table.get("name"), "a part")
     _check_keys(table, _PART, f"part {name!r}")
     where = f"part {name!r}"
@@ -278,7 +282,7 @@ def _part(
     if unused:
         known = unknown_among("axis", unused[0], list(DEFAULTS))
         raise InvalidArgument(f"part {name!r}: {known}, or put it in braces in a method's name")
-    base = {**shared, **_table(table, "base", where), **short, **options}
+    base = {**shared, **_table(table, "base", where), **(shorter or {}), **short, **options}
     # one value is left of an axis that an option decides: tables and pictures still know it
     axes = {axis: [options[axis]] if axis in options else axes[axis] for axis in axes}
     made = Part(
