@@ -10,14 +10,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from outpace import Decoder, testing
 from outpace.errors import InvalidArgument, UnknownName, UnsupportedModel
 from outpace.models import LanguageModel, load, precision, wrap
-from outpace.models.precision import (
-    Int4Linear,
-    Int8Linear,
-    SmallInt8Linear,
-    check_precision,
-    int8_linear,
-    quantized,
-)
+from outpace.models.int4_linear import Int4Linear
+from outpace.models.int8_linear import Int8Linear, SmallInt8Linear, int8_linear
+from outpace.models.precision import check_precision, quantized
 from outpace.models.tiny import tiny_model
 
 LAYERS = {"int8": Int8Linear, "small-int8": SmallInt8Linear, "int4": Int4Linear}
@@ -150,7 +145,7 @@ def test_a_copy_is_near_and_shares_the_rest(tied, head):
 
 def test_bytes_names_and_fingerprints():
     model = llama(dtype=torch.bfloat16)
-    small = {name: quantized(model, name) for name in precision.PRECISIONS}
+    small = {name: quantized(model, name) for name in precision.ON_CPU}
     matrices = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
     assert model.packed_bytes == 0
     for name, bits in (("int8", 8), ("int4", 4)):
@@ -211,7 +206,7 @@ def test_an_error_on_the_way_leaves_the_model_alone(monkeypatch):
             raise RuntimeError("out of memory")
         return made[-1]
 
-    monkeypatch.setitem(precision.PRECISIONS, "int8", failing)
+    monkeypatch.setitem(precision.ON_CPU, "int8", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
         quantized(model, "int8")
     assert digest(model) == before
@@ -219,7 +214,9 @@ def test_an_error_on_the_way_leaves_the_model_alone(monkeypatch):
 
 
 def test_what_cannot_be_had_is_refused(monkeypatch):
-    with pytest.raises(UnknownName, match="unknown precision 'int3': choose one of int8, int4"):
+    with pytest.raises(
+        UnknownName, match="unknown precision 'int3': choose one of int8, int4, fp8, bnb-int8, nf4"
+    ):
         quantized(llama(), "int3")
     with pytest.raises(UnsupportedModel, match=r"\(int8\) has int8 weights: quantise the model"):
         quantized(quantized(llama(), "int8"), "int8")

@@ -15,10 +15,12 @@ from ..errors import UnsupportedModel
 from ..sampling import Pick
 from ..types import causal
 from . import attention
+from .footprint import footprint, held_by
 from .kv import Shape, SlotCache
 from .mask import MaskBuilder
 from .runtime import EagerRuntime, Inputs, Runtime, everything
 from .step import Step
+from .stored import stored_precision
 
 if TYPE_CHECKING:
     from .preparing import Prepared
@@ -90,12 +92,12 @@ class LanguageModel:
     def parameters(self) -> int:
         """How many parameters the model has, shared ones once."""
         packed: int = sum(layer.packed_numel for layer in self._packed)
-        return packed + sum(p.numel() for p in self.model.parameters())
+        return packed + sum(_numel(p) for p in self.model.parameters())
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights, shared ones once."""
-        return self.packed_bytes + sum(p.nbytes for p in self.model.parameters())
+        """Bytes of the storages behind the weights, shared ones once."""
+        return footprint(self.model)
 
     @property
     def packed_bytes(self) -> int:
@@ -104,9 +106,28 @@ class LanguageModel:
 
     @property
     def precision(self) -> str:
-        """The precision of the matrices: ``int8``, ``int4``, or the name of the dtype."""
+        """The precision of the matrices: ``int8``, ``int4`` …, or the name of the dtype.
+
+        Of a checkpoint that was stored quantised, what its configuration says.
+        """
         packed = self._packed
-        return packed[0].precision if packed else str(self.dtype).removeprefix("torch.")
+        if packed:
+            return str(packed[0].precision)
+        return stored_precision(self.model.config) or str(self.dtype).removeprefix("torch.")
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its matrices have fewer bits than its dtype."""
+        return bool(self._packed) or stored_precision(self.model.config) is not None
+
+    @property
+    def rows_alone(self) -> bool:
+        """Whether a row of a forward is the same, up to rounding, whatever rows are beside it.
+
+        Not so in LLM.int8(): which features are computed in 16 bits depends on all rows.
+        """
+        mixing = stored_precision(self.model.config) == "bitsandbytes int8"
+        return not mixing and all(getattr(one, "rows_alone", True) for one in self._packed)
 
     @property
     def _packed(self) -> list[Any]:
@@ -116,7 +137,8 @@ class LanguageModel:
     @property
     def fingerprint(self) -> str:
         """A digest of the configuration, the precision and the first weights of each matrix."""
-        firsts = [p.detach().flatten()[:64].float() for p in self.model.parameters()]
+        parts = (part for p in self.model.parameters() for part in held_by(p))
+        firsts = [part.flatten()[:64].float() for part in parts]
         some = torch.cat([*firsts, *(layer.first for layer in self._packed)])
         digest = hashlib.sha256(self.config.to_json_string().encode())
         digest.update(str(self.dtype).encode())
@@ -337,3 +359,9 @@ def _context_length(config: Any) -> int | None:
         )
         limit = original or limit
     return int(limit) if limit else None
+
+
+def _numel(weight: Tensor) -> int:
+    """Return how many numbers a weight stands for, packed two in a byte or not."""
+    state = getattr(weight, "quant_state", None)
+    return weight.numel() if state is None else int(state.shape.numel())

@@ -70,6 +70,7 @@ def available_memory() -> float:
 def _packable(layer: nn.Module) -> TypeGuard[nn.Linear]:
     return (
         type(layer) is nn.Linear  # what is derived from it may do more
+        and type(layer.weight) is nn.Parameter  # one that is quantised says bfloat16, too
         and layer.weight.dtype == torch.bfloat16
         and layer.weight.device.type == "cpu"
         and "forward" not in layer.__dict__  # somebody else's

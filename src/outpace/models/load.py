@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from .. import zoo
@@ -20,6 +21,7 @@ from .language_model import LanguageModel
 from .precision import PRECISIONS, check_precision, quantized
 from .probe import probe
 from .quiet import quiet
+from .stored import stored_precision
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -85,8 +87,9 @@ def load(
     Args:
         name: a folder in Hugging Face format, a name on the hub (or in its local cache), or an
             embedded model: ``zoo:target``, ``zoo:small``, ``zoo:medium``, ``zoo:large``.
-        dtype: of the weights; ``int8`` and ``int4`` are made from bfloat16, on the CPU or, with
-            torchao, on CUDA.
+        dtype: of the weights; ``int8``, ``int4``, ``fp8``, ``bnb-int8`` and ``nf4`` are made from
+            bfloat16, where there are kernels for them. A checkpoint that was stored quantised
+            stays as it is; there it is the dtype of everything else.
         device: where to run; None is the GPU if there is one, else the CPU.
         runtime: how to run forwards, see :meth:`LanguageModel.use_runtime`.
 
@@ -100,6 +103,7 @@ def load(
     chosen, place = resolve_dtype("bfloat16" if precision else dtype), resolve_device(device)
     if precision:
         check_precision(precision, place)
+    check_arithmetic(chosen, place)
     source = _source(name)
     try:
         with quiet():
@@ -110,8 +114,16 @@ def load(
         raise UnsupportedModel(
             f"{source} is an encoder-decoder ({config.model_type}): give a causal language model"
         )
-    model = _weights(source, chosen, place)
-    cast(Any, model).to(place).eval()
+    stored = stored_precision(config)
+    if stored and precision:
+        raise UnsupportedModel(
+            f"{source} was stored in {stored}, it cannot be made {precision}: give dtype bfloat16, "
+            "in which everything else of it is, or another checkpoint"
+        )
+    model = _weights(source, chosen, place, stored)
+    if not stored:  # those are where they stay
+        cast(Any, model).to(place)
+    model.eval()
     language_model = wrap(model, _tokenizer(source), name=os.fspath(name))
     use_slot_attention(model)
     if precision:
@@ -144,13 +156,33 @@ def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = ""
     return language_model
 
 
-def _weights(source: str, dtype: torch.dtype, place: torch.device) -> PreTrainedModel:
+def check_arithmetic(dtype: torch.dtype, place: torch.device) -> None:
+    """Refuse a dtype in which a device cannot multiply.
+
+    Raises:
+        InvalidArgument: it has no such product, as some builds of torch have none in float16.
+    """
+    one = torch.zeros(1, 1, 1, 16, dtype=dtype, device=place)
+    try:
+        F.linear(F.scaled_dot_product_attention(one, one, one), one[0, 0])
+    except (RuntimeError, NotImplementedError) as error:
+        name = str(dtype).removeprefix("torch.")
+        raise InvalidArgument(
+            f"dtype {name} on {place}: it cannot be multiplied there ({_line(error)}): give "
+            "float32 or bfloat16"
+        ) from error
+
+
+def _weights(
+    source: str, dtype: torch.dtype, place: torch.device, stored: str | None
+) -> PreTrainedModel:
     """Load the weights; refuse a checkpoint that leaves some of the model at random values.
 
     They come from the file in the dtype asked for, tensor by tensor. Where accelerate is
     installed they go to a GPU in the same way; otherwise the host holds them all for a moment.
+    Those that were stored quantised always go straight, and need it.
     """
-    straight = place.type != "cpu" and find_spec("accelerate") is not None
+    straight = bool(stored) or (place.type != "cpu" and find_spec("accelerate") is not None)
     where: dict[str, Any] = {"device_map": {"": place}} if straight else {}
     try:
         with quiet():
@@ -163,6 +195,11 @@ def _weights(source: str, dtype: torch.dtype, place: torch.device) -> PreTrained
                 **where,
             )
     except Exception as error:
+        if stored and isinstance(error, ImportError):
+            raise UnsupportedModel(
+                f"{source} was stored in {stored}: {_line(error)}: install what it needs, as "
+                "pip install 'outpace[bitsandbytes]'"
+            ) from error
         raise ModelNotFound(
             f"{source}: the model cannot be loaded: {_line(error)}: "
             "give the complete folder of a causal language model, config.json and weights"

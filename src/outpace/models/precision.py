@@ -1,35 +1,29 @@
-"""Low precisions: a copy of a model with its matrices in int8 or int4, the rest shared.
+"""Low precisions: a copy of a model with its matrices in few bits, the rest shared.
 
-On the CPU the kernels are those that torch itself brings, on CUDA those of torchao. A quantised
-model is another model: its text is its own, and it is named after its precision.
+On the CPU the kernels are those that torch itself brings, on CUDA those of torchao; bitsandbytes,
+another optional package, has two of its own for both. A quantised model is another model: its text
+is its own, and it is named after its precision.
 """
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import InvalidArgument, UnknownName, UnsupportedModel
 from .attention import use_slot_attention
+from .bitsandbytes_linear import KINDS, BitsandbytesLinear, bitsandbytes_layers
+from .int4_linear import Int4Linear
+from .int8_linear import int8_linear
 from .language_model import LanguageModel
-from .torchao_linear import GROUP, TorchaoLinear, torchao_config
+from .torchao_linear import TorchaoLinear, torchao_config
 
 Make = Callable[[Tensor, Tensor | None], nn.Module]
 """From a weight ``[N, K]`` and a bias ``[N]`` or None to a :class:`Packed` linear layer."""
-
-SMALL = 1_048_576
-"""Weights of the largest layer whose activations stay as they are in int8 on the CPU."""
-
-WIDEST = 64
-"""Rows that its kernel computes; more are a part of a prompt."""
-
-_TINY = 1e-30
 
 
 class Packed(Protocol):
@@ -41,181 +35,56 @@ class Packed(Protocol):
     first: Tensor
 
 
-class Int8Linear(nn.Module):
-    """A linear layer with int8 weights, one scale an output, and int8 activations, one a row.
-
-    The kernel takes one activation scale for the whole tensor, so each row is divided by its own
-    maximum first and the kernel's scale is a constant. Products are added as integers, so a row's
-    result is the same to the last bit whatever the other rows are, and however many.
-
-    Args:
-        weight: ``[N, K]``, floating point.
-        bias: ``[N]`` or None; shared, not copied.
-    """
-
-    precision = "int8"
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        weight = weight.detach().float()
-        scales = weight.abs().amax(1).clamp(min=_TINY) / 127  # [N]
-        rounded = (weight / scales[:, None]).round().clamp(-127, 127).to(torch.int8)
-        zeros = torch.zeros(len(scales), dtype=torch.int64)
-        with warnings.catch_warnings():
-            # torch points to torchao instead, which has no kernel of this kind for eager CPU
-            warnings.simplefilter("ignore")
-            tensor = torch._make_per_channel_quantized_tensor(rounded, scales.double(), zeros, 0)
-            self._packed = torch.ops.quantized.linear_prepack(tensor, None)
-        self.bias = bias
-        self.levels = _levels()
-        self.packed_numel = weight.numel()
-        self.packed_bytes = weight.numel() + 8 * len(scales)  # a scale and a column sum an output
-        self.first = weight.flatten()[:64].clone()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``[..., N]`` in the dtype of ``x [..., K]``."""
-        rows = x.float()
-        # [..., 1], in one operation: on small layers the number of operations is what costs
-        peaks = torch.linalg.vector_norm(rows, torch.inf, dim=-1, keepdim=True).clamp_(min=_TINY)
-        out: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default(
-            rows / peaks, 1 / self.levels, self.levels + 1, self._packed
-        )
-        out.mul_(peaks)
-        if self.bias is not None:
-            out.add_(self.bias)
-        return out.to(x.dtype)
-
-
-class SmallInt8Linear(nn.Module):
-    """A small linear layer with int8 weights, one scale an output; activations as they are.
-
-    One operation: on a small layer the ones around :class:`Int8Linear`'s kernel cost more than its
-    arithmetic. Rows are computed one by one, so a row's result does not depend on the others up
-    to 64 of them, the widest a round can be; of the parts of a prompt, which are wider and cut
-    alike whatever is drafted, the product is one of floating point.
-
-    Args:
-        weight: ``[N, K]``, floating point, K a multiple of 16.
-        bias: ``[N]`` or None; shared, not copied.
-    """
-
-    precision = "int8"
-    packed: Tensor
-    scales: Tensor
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        values = weight.detach().float()
-        # the kernel wants scales of the activations' type: the weights are divided by what it gets
-        scales = (values.abs().amax(1).clamp(min=_TINY) / 127).to(weight.dtype)  # [N]
-        rounded = (values / scales.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
-        self.register_buffer("packed", rounded.contiguous())
-        self.register_buffer("scales", scales)
-        self.bias = bias
-        self.packed_numel = weight.numel()
-        self.packed_bytes = rounded.nbytes + scales.nbytes
-        self.first = values.flatten()[:64].clone()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``[..., N]`` in the dtype of ``x [..., K]``."""
-        rows = x.reshape(-1, x.shape[-1]).to(self.scales.dtype).contiguous()
-        if len(rows) > WIDEST:
-            out = F.linear(rows, self.packed.to(rows.dtype) * self.scales[:, None])
-        else:
-            out = torch.ops.aten._weight_int8pack_mm(rows, self.packed, self.scales)
-        if self.bias is not None:
-            out = out + self.bias
-        return out.view(*x.shape[:-1], -1).to(x.dtype)
-
-
-def int8_linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """Return the int8 layer for the CPU that suits the size of a matrix ``[N, K]``."""
-    # the small layer's kernel reads 16 weights at a time, past the end if there are fewer
-    small = weight.numel() <= SMALL and weight.shape[1] % 16 == 0
-    return (SmallInt8Linear if small else Int8Linear)(weight, bias)
-
-
-class Int4Linear(nn.Module):
-    """A linear layer with int4 weights, a scale and an offset for each group of 64 in a row.
-
-    The kernel gives the weights their values back and multiplies in floating point.
-
-    Args:
-        weight: ``[N, K]``, floating point, N a multiple of 16 and K one of 64.
-        bias: ``[N]`` or None; shared, not copied.
-
-    Raises:
-        InvalidArgument: other sizes.
-    """
-
-    precision = "int4"
-    packed: Tensor
-    scales: Tensor
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        rows, columns = weight.shape
-        if rows % 16 or columns % GROUP:
-            raise InvalidArgument(
-                f"{columns} inputs and {rows} outputs, int4 needs a multiple of {GROUP} and one of "
-                "16: give int8"
-            )
-        groups = weight.detach().float().reshape(rows, -1, GROUP)
-        low, high = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
-        steps = ((high - low) / 15).clamp(min=_TINY)
-        codes = ((groups - low) / steps).round().clamp(0, 15).to(torch.int32).reshape(rows, -1)
-        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
-        self.register_buffer("packed", packed)
-        # the kernel's value is (code - 8) · scale + offset; [K / 64, N, 2]
-        scales = torch.cat([steps, low + 8 * steps], dim=2).transpose(0, 1).contiguous()
-        self.register_buffer("scales", scales.to(weight.dtype))
-        self.bias = bias
-        self.packed_numel = weight.numel()
-        self.packed_bytes = packed.nbytes + self.scales.nbytes
-        self.first = groups.flatten()[:64].clone()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``[..., N]`` in the dtype of ``x [..., K]``."""
-        rows = x.reshape(-1, x.shape[-1]).contiguous()
-        out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
-            rows, self.packed, GROUP, self.scales
-        )
-        if self.bias is not None:
-            out = out + self.bias
-        return out.view(*x.shape[:-1], -1)
-
-
-PRECISIONS: Mapping[str, Make] = {
-    "int8": int8_linear,
-    "int4": Int4Linear,
-}
-"""The precisions below bfloat16 that a model can have, and their layers on the CPU."""
+ON_CPU: Mapping[str, Make] = {"int8": int8_linear, "int4": Int4Linear}
+"""Precisions whose kernels on the CPU are torch's own, and their layers."""
+PRECISIONS = (*ON_CPU, "fp8", *KINDS)
+"""The precisions below bfloat16 that a model can have."""
+_FP8 = (8, 9)
+"""Compute capability from which GPUs multiply 8-bit floating point."""
 
 
 def check_precision(precision: str, device: torch.device | None = None) -> None:
     """Refuse a precision that there is not, or not on this device.
 
     Raises:
-        UnknownName: neither ``int8`` nor ``int4``.
-        InvalidArgument: another device than a CPU or a GPU of NVIDIA's, a CPU whose torch has no
-            such kernel, or CUDA without torchao.
+        UnknownName: none of :data:`PRECISIONS`.
+        InvalidArgument: a device, a chip or a build of torch that has no such kernel, or a package
+            that is not installed.
     """
     if precision not in PRECISIONS:
         raise UnknownName(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
-    if device is not None and device.type == "cuda":
-        torchao_config(precision)
+    if device is None:
         return
-    if device is not None and device.type != "cpu":
+    known = ("cuda",) if precision == "fp8" else ("cpu", "cuda")
+    if device.type not in known:
         raise InvalidArgument(
-            f"precision {precision} on {device}: it is made for cpu and cuda: give one of them, or "
-            "dtype bfloat16"
+            f"precision {precision} on {device}: it is made for {' and '.join(known)}: give "
+            f"{'one of them' if len(known) > 1 else 'device cuda'}, or dtype bfloat16"
         )
-    if precision == "int8" and not {"fbgemm", "x86"} & set(
+    if precision in KINDS:
+        bitsandbytes_layers(precision)
+    elif device.type == "cuda":
+        if precision == "fp8" and (chip := torch.cuda.get_device_capability(device)) < _FP8:
+            raise InvalidArgument(
+                f"precision fp8 on {torch.cuda.get_device_name(device)}: its compute capability is "
+                f"{chip[0]}.{chip[1]}, fp8 needs {_FP8[0]}.{_FP8[1]} or more: give int8"
+            )
+        torchao_config(precision)
+    elif precision == "int8" and not {"fbgemm", "x86"} & set(
         torch.backends.quantized.supported_engines
     ):
         raise InvalidArgument(
             "precision int8 needs a torch with fbgemm, as for x86 processors: give dtype bfloat16"
         )
+
+
+def _maker(precision: str, device: torch.device) -> Make:
+    """Return what makes layers of a precision on a device, which is checked."""
+    if precision in KINDS:
+        return partial(BitsandbytesLinear, precision)
+    if device.type == "cuda":
+        return partial(TorchaoLinear, precision)
+    return ON_CPU[precision]
 
 
 def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> LanguageModel:
@@ -227,11 +96,13 @@ def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> La
 
     As a drafter the copy never changes the text. As a target it has a text of its own, the same
     whatever is drafted; on CUDA up to near ties, since torchao's kernels do not promise a row the
-    same last bits at every width.
+    same last bits at every width. ``bnb-int8`` promises less, see
+    :attr:`LanguageModel.rows_alone`.
 
     Args:
-        model: what to copy, on the CPU or, with torchao, on CUDA.
-        precision: ``int8`` (weights and activations) or ``int4`` (weights alone, groups of 64).
+        model: what to copy, on the CPU or, with torchao or bitsandbytes, on CUDA.
+        precision: ``int8`` (weights and activations), ``int4`` (weights alone, groups of 64),
+            ``fp8`` (both, on CUDA), or ``bnb-int8`` and ``nf4`` of bitsandbytes.
         head: quantise the output head too; tied embeddings stay as they are.
 
     Raises:
@@ -240,7 +111,7 @@ def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> La
         UnsupportedModel: quantised already, no linear layers, or their weights are used directly.
     """
     check_precision(precision, model.device)
-    if model.precision in PRECISIONS:
+    if model.is_quantized:
         raise UnsupportedModel(
             f"{model.name} has {model.precision} weights: quantise the model it was made from"
         )
@@ -249,10 +120,7 @@ def quantized(model: LanguageModel, precision: str, *, head: bool = False) -> La
     with model.stock() as stock:  # the copy, too, is to know its own attention
         copied = copy.deepcopy(stock, memo)
     kept = None if head else copied.get_output_embeddings()
-    make: Make = PRECISIONS[precision]
-    if model.device.type == "cuda":
-        make = partial(TorchaoLinear, precision)
-    if not _replace(copied, kept, make, model.name):
+    if not _replace(copied, kept, _maker(precision, model.device), model.name):
         raise UnsupportedModel(f"{model.name} has no linear layers to quantise: use it as it is")
     made = LanguageModel(copied, model.tokenizer, f"{model.name} ({precision})")
     try:
@@ -284,8 +152,3 @@ def _replace(root: nn.Module, kept: nn.Module | None, make: Make, name: str) -> 
         parent, _, attribute = path.rpartition(".")
         setattr(root.get_submodule(parent), attribute, small)
     return len(found)
-
-
-def _levels() -> int:
-    """Return the largest activation: the kernel adds products in pairs, as 16 bits without VNNI."""
-    return 127 if cast(Any, torch.cpu)._is_vnni_supported() else 63

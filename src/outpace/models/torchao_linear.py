@@ -1,4 +1,4 @@
-"""Linear layers in int8 and int4 on CUDA, by the kernels of torchao, an optional package."""
+"""Linear layers in int8, int4 and fp8 on CUDA, by the kernels of torchao, an optional package."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InvalidArgument
+from .footprint import held_by, nbytes
 
 GROUP = 64
 """How many weights of a row share one scale and offset in int4."""
 
-_SIZES = {"int8": (8, 8), "int4": (GROUP, 1)}
+_SIZES = {"int8": (8, 8), "int4": (GROUP, 1), "fp8": (16, 16)}
 """What inputs and outputs must be multiples of: for others torchao's int8 goes to the CPU and back
-in every product, and its int4 leaves the layer as it is."""
+in every product, its int4 leaves the layer as it is, and there is no product in fp8."""
 
 
 class TorchaoLinear(nn.Module):
     """A linear layer whose weight torchao has quantised.
 
     ``int8`` has one scale an output and int8 activations, one scale a row; ``int4`` a scale and an
-    offset for each group of 64 weights, bfloat16 products.
+    offset for each group of 64 weights, bfloat16 products; ``fp8`` (e4m3) has one scale an output
+    and fp8 activations, one scale a row.
 
     Which kernel multiplies may depend on the number of rows, so a row's result is not promised to
     be the same to the last bit beside other rows.
 
     Args:
-        precision: ``int8`` or ``int4``.
-        weight: ``[N, K]``, floating point; int8 needs multiples of 8, int4 a K that is one of 64.
+        precision: ``int8``, ``int4`` or ``fp8``.
+        weight: ``[N, K]``, floating point; int8 needs multiples of 8, int4 a K that is one of 64,
+            fp8 multiples of 16.
         bias: ``[N]`` or None; shared, not copied.
 
     Raises:
@@ -46,11 +49,12 @@ class TorchaoLinear(nn.Module):
             also = f" and one of {of_outputs}" if of_outputs > 1 else ""
             raise InvalidArgument(
                 f"{inputs} inputs and {outputs} outputs, {precision} on a GPU needs a multiple of "
-                f"{of_inputs}{also}: give {'int8' if precision == 'int4' else 'dtype bfloat16'}"
+                f"{of_inputs}{also}: give {'dtype bfloat16' if precision == 'int8' else 'int8'}"
             )
         layer = nn.Linear(inputs, outputs, bias=False, device="meta")
-        # torchao's int4 is made from bfloat16 alone
-        values = weight.detach().to(torch.bfloat16 if precision == "int4" else weight.dtype)
+        # these are made from bfloat16 alone
+        self._bfloat16 = precision in {"int4", "fp8"}
+        values = weight.detach().to(torch.bfloat16 if self._bfloat16 else weight.dtype)
         layer.weight = nn.Parameter(values.contiguous(), requires_grad=False)
         try:
             quantize(layer, config)
@@ -64,13 +68,12 @@ class TorchaoLinear(nn.Module):
         self.bias = bias
         self.precision = precision
         self.packed_numel = weight.numel()
-        parts, _ = layer.weight.__tensor_flatten__()  # type: ignore[attr-defined]
-        self.packed_bytes = sum(getattr(layer.weight, part).nbytes for part in parts)
+        self.packed_bytes = nbytes(held_by(layer.weight))
         self.first = weight.detach().flatten()[:64].float().clone()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[..., N]`` in the dtype of ``x [..., K]``."""
-        rows = x.to(torch.bfloat16) if self.precision == "int4" else x
+        rows = x.to(torch.bfloat16) if self._bfloat16 else x
         out = F.linear(rows, self._hidden[0].weight).to(x.dtype)
         return out if self.bias is None else out + self.bias
 
@@ -89,6 +92,10 @@ def torchao_config(precision: str) -> tuple[Any, Any]:
         # the settings of torch.compile are the process's, not ours
         if precision == "int8":
             config = quantization.Int8DynamicActivationInt8WeightConfig(
+                granularity=quantization.PerRow(), set_inductor_config=False
+            )
+        elif precision == "fp8":
+            config = quantization.Float8DynamicActivationFloat8WeightConfig(
                 granularity=quantization.PerRow(), set_inductor_config=False
             )
         else:
