@@ -98,6 +98,7 @@ class Decoder:
         tree: str | Shape | None = None,
         draft_length: int | str | LengthController | None = None,
         dtype: str | torch.dtype | None = None,
+        drafter_dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         runtime: str | None = None,
         bitwise: bool = False,
@@ -123,6 +124,7 @@ class Decoder:
                 the cost gate: as much as pays, of a tree too.
             dtype: of target and drafter weights; None is bfloat16, or that of a target that is
                 loaded already.
+            drafter_dtype: of a draft model that is loaded here; None is ``dtype``.
             device: where both run; None is the GPU if there is one, else the CPU, or where a
                 target that is loaded already runs.
             runtime: how forwards of the models that are loaded here are run: ``eager``,
@@ -168,13 +170,18 @@ class Decoder:
         if bitwise:
             target.use_runtime(runtime, bitwise=BITWISE)
         if not isinstance(drafter, Drafter):
-            drafter = make_drafter(drafter, shape, dtype=dtype, device=device, runtime=runtime)
+            own = drafter_dtype or dtype
+            drafter = make_drafter(drafter, shape, dtype=own, device=device, runtime=runtime)
         return cls(target, drafter, verifier=chosen, lengths=lengths, clock=clock)
 
     @property
     def exact(self) -> bool:
-        """Whether the text has the target's own law."""
-        return self.drafter.exact and self.verifier.exact
+        """Whether the text has the target's own law.
+
+        Drafts do not keep it where the target's rows depend on the rows beside them.
+        """
+        alone = self.target.rows_alone or isinstance(self.drafter, NoDrafter)
+        return alone and self.drafter.exact and self.verifier.exact
 
     def session(self) -> Session:
         """Return an empty session: handed to several requests, it keeps their common beginning."""

@@ -45,6 +45,7 @@ class Recipe:
         device: ``auto`` is the GPU if there is one.
         runtime: how forwards are run.
         threads: of the processor, for the whole process; None leaves them as they are.
+        drafter_dtype: of the draft model's weights; None is that of the target's.
         costs: seconds of the parts of a round; None has the gate measure them.
         measured: where the recipe comes from, for its reader alone.
     """
@@ -58,6 +59,7 @@ class Recipe:
     device: str = "auto"
     runtime: str = "auto"
     threads: int | None = None
+    drafter_dtype: str | None = None
     costs: Costs | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
 
@@ -145,6 +147,7 @@ class Recipe:
             "draft_length": self.draft_length,
             "verifier": self.verifier,
             "dtype": self.dtype if target is None else None,
+            "drafter_dtype": self.drafter_dtype,
             "device": self.device if target is None else None,
             "runtime": self.runtime,
         }
@@ -165,7 +168,7 @@ class Recipe:
             torch.set_num_threads(self.threads)
 
 
-_COSTLY = ("target", "drafter", "tree", "dtype", "device", "runtime", "threads")
+_COSTLY = ("target", "drafter", "tree", "dtype", "drafter_dtype", "device", "runtime", "threads")
 """What else it costs if one of these is another."""
 _Check = Callable[[object], bool]
 
@@ -205,6 +208,7 @@ _TYPES: Mapping[str, tuple[_Check, str]] = {
     "draft_length": (_is_length, "a number of tokens or the name of a controller"),
     "verifier": _TEXT,
     "dtype": _TEXT,
+    "drafter_dtype": _TEXT,
     "device": _TEXT,
     "runtime": _TEXT,
     "threads": (_is_count, "a whole number, 1 or more"),

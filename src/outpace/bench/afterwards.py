@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -54,15 +53,18 @@ class Afterwards:
             if self.bench.compares(method) and method.name not in done.differences
         ]
         found = {method.name: self._differences(method) for method in compared}
-        judge = Judge(self.bench.models.target, self.bench.writing)
-        references: dict[int, Rows] = {}
-        furthest: dict[int, int] = {}
-        for one in itertools.chain.from_iterable(found.values()):
-            furthest[one.prompt] = max(one.index, furthest.get(one.prompt, 0))
+        references: dict[tuple[str, int], Rows] = {}
+        furthest: dict[tuple[str, int], int] = {}
+        for method in compared:
+            for one in found[method.name]:
+                text = (self.bench.reference_of(method), one.prompt)
+                furthest[text] = max(one.index, furthest.get(text, 0))
         count = sum(map(len, found.values()))
         # of fewer texts another run has to look again
         whole = len(done.keys) == len(self.bench.prompts) * self.bench.repeats
         for method in compared:
+            own = [*method.models_used, self.bench.models.target]  # in another precision, perhaps
+            judge = Judge(own[0], self.bench.writing)
             done.differences[method.name] = found[method.name]
             for place, difference in enumerate(found[method.name]):
                 self.notify(f"comparing: {method.name}, prompt {difference.prompt + 1}", more=count)
@@ -99,8 +101,8 @@ class Afterwards:
         judge: Judge,
         method: Method,
         difference: Difference,
-        references: dict[int, Rows],
-        furthest: Mapping[int, int],
+        references: dict[tuple[str, int], Rows],
+        furthest: Mapping[tuple[str, int], int],
     ) -> Difference:
         if difference.kind == "approximate":
             return difference
@@ -110,21 +112,20 @@ class Afterwards:
         explained = method.explain(difference, reference, prompt, self.bench.writing, judge)
         if explained is not None:
             return explained
-        if difference.prompt not in references:
+        text = (reference.name, difference.prompt)
+        if text not in references:
             with reference.ready():
-                enough = self._enough(reference, prompt, furthest[difference.prompt])
-                references[difference.prompt] = reference.rows(prompt, enough)
+                enough = self._enough(reference, prompt, furthest[text])
+                references[text] = reference.rows(prompt, enough)
         at = difference.index
         with method.ready():
             own = method.rows(prompt, self._enough(method, prompt, at))
         sample = self.done.samples[reference.name][difference.prompt, 0]
         expected = sample.tokens[: at + 1]
-        texts = (expected, [*expected[:at], difference.got])
+        wanted = (expected, [*expected[:at], difference.got])
         rows = [
-            logits[at] if tokens[: at + 1] == text and at < len(logits) else None
-            for (tokens, logits), text in zip(
-                (references[difference.prompt], own), texts, strict=True
-            )
+            logits[at] if tokens[: at + 1] == begun and at < len(logits) else None
+            for (tokens, logits), begun in zip((references[text], own), wanted, strict=True)
         ]
         tokenizer: Any = bench.models.target.tokenizer
         prefix = context_of(tokenizer, prompt, expected[:at], sample.answers)

@@ -32,7 +32,8 @@ from ..types import Budget, Context, Round, TokenTree, Verdict
 from ..verifiers import Verifier
 from ..verifiers.coupled import CoupledVerifier
 from .methods import Method, Models
-from .names import model_of, needs_drafter, tree_of, with_length
+from .names import in_precision, model_of, needs_drafter, tree_of, with_length
+from .precisions import canonical, models_of
 from .sample import Gaps, Sample, Writing, depths
 from .workloads import BenchPrompt
 
@@ -80,8 +81,7 @@ class Loop(Method):
         self._length = draft_length
         self._own_budget: Budget | None = None
         if decoder is None:
-            method, own = with_length(name)
-            drafter = _drafter(method, models)
+            drafter, own = _drafter(name, models), with_length(name)[1]
             self._own_budget = drafter.budget if own is None else None
             own_budget = self._own_budget is not None and isinstance(draft_length, int)
             # nothing to decide, or decided elsewhere
@@ -227,34 +227,47 @@ class Loop(Method):
         return {"draft_length": self._length}
 
 
-def _drafter(method: str, models: Models) -> Drafter:
+def _drafter(name: str, models: Models) -> Drafter:
+    method = with_length(name)[0]
     if method == "plain":
         return NoDrafter()
-    if needs_drafter(method):
+    if needs_drafter(name):
         if models.drafter is None:
-            raise InvalidArgument(f"method {method!r} needs a draft model: give --drafter")
+            raise InvalidArgument(f"method {name!r} needs a draft model: give --drafter")
         return model_drafter(models.drafter, tree_of(method))
     if lacks_model(method) and models.drafter is not None:
         return with_model(method, models.drafter)
-    own = load_own(method, models)
+    own = _named(name, models)
     if own is None:
-        return make_drafter(method, **_settings(models))
+        return make_drafter(method, dtype=models.target.dtype, device=models.target.device)
     kind, _ = with_its_model(method) or ("", method)
     return with_model(kind, own) if kind else ModelDrafter(own)
 
 
-def load_own(name: str, models: Models) -> LanguageModel | None:
-    """Load the draft model that a method names itself, once; None is a method without.
+def load_own(name: str, models: Models) -> list[LanguageModel]:
+    """Load what a method runs besides the models of all, each once.
 
-    Do so, and have it run as it will, before the method is made: a gate measures what drafts cost.
+    That is a draft model it names itself, and copies in the precisions its name says. Do so, and
+    have them run as they will, before the method is made: a gate measures what drafts cost.
+
+    Raises:
+        OutpaceError: one cannot be had.
     """
+    of_all = {id(models.target), id(models.drafter)}
+    mine = models_of(name, models)
+    needed = needs_drafter(name) or (lacks_model(with_length(name)[0]) and mine.drafter is not None)
+    found = [mine.target, mine.drafter if needed else None, _named(name, models)]
+    return [model for model in found if model is not None and id(model) not in of_all]
+
+
+def _named(name: str, models: Models) -> LanguageModel | None:
+    """Load the draft model that a method names itself, once; None is a method without."""
     model = model_of(with_length(name)[0])
     if model is None:
         return None
-    if model not in models.others:
-        models.others[model] = load(model, **_settings(models))
-    return models.others[model]
-
-
-def _settings(models: Models) -> dict[str, Any]:
-    return {"dtype": models.target.dtype, "device": models.target.device}
+    usual = models.drafter_dtype or str(models.target.dtype).removeprefix("torch.")
+    dtype = canonical(in_precision(name)[2] or usual)
+    key = f"{model} in {dtype}"
+    if key not in models.others:
+        models.others[key] = load(model, dtype=dtype, device=models.target.device)
+    return models.others[key]

@@ -23,9 +23,11 @@ class Models:
     target: LanguageModel
     drafter: LanguageModel | None
     others: dict[str, LanguageModel] = field(default_factory=dict)
-    """Draft models that methods name themselves, each loaded once."""
+    """What single methods run: draft models they name, copies in other precisions; each once."""
     recipe: Recipe | None = None
     """What the method ``recipe`` is."""
+    drafter_dtype: str | None = None
+    """Of the draft models that methods name; None is the dtype of the target."""
 
 
 class Method(ABC):

@@ -1,6 +1,7 @@
-"""What the name of a method says: its drafter, its length, its trees, its cache policy."""
+"""What the name of a method says: drafter, length, trees, cache policy, precisions."""
 
 import os
+import re
 
 from .. import zoo
 from ..calls import is_call, parse_call, split
@@ -9,6 +10,7 @@ from ..drafters.shape import Shape
 from ..drafters.shape_names import parse_shape
 from ..drafters.tree import DEFAULT_SHAPE
 from ..errors import UnknownName
+from ..models.load import check_dtype
 from ..registry import unknown_among
 
 POLICIES = (
@@ -26,6 +28,8 @@ POLICIES = (
 THERE: frozenset[str] = frozenset()
 """Of these, the ones that exist: the cells of the others are missing until they do."""
 _WITH = " with "
+_IN = " in "
+_DTYPES = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def with_policy(name: str) -> tuple[str, str | None]:
@@ -42,6 +46,21 @@ def with_policy(name: str) -> tuple[str, str | None]:
     if call.name not in POLICIES:
         raise UnknownName(unknown_among("cache policy", call.name, POLICIES))
     return method, policy
+
+
+def in_precision(name: str) -> tuple[str, str | None, str | None]:
+    """Return the method of ``NAME in TARGET/DRAFTER``, and the dtype of either model or None.
+
+    Raises:
+        UnknownName: no such dtype.
+    """
+    method, in_, dtypes = name.rpartition(_IN)
+    if not in_ or os.sep in method or not _DTYPES.fullmatch(dtypes):
+        return name, None, None
+    target, _, drafter = dtypes.partition("/")
+    check_dtype(target)
+    check_dtype(drafter or target)
+    return method, target, drafter or None
 
 
 def lacks_policy(name: str) -> str | None:
@@ -90,6 +109,9 @@ def model_of(method: str) -> str | None:
 
 
 def with_length(name: str) -> tuple[str, str | None]:
-    """Return the method of ``NAME`` or ``NAME@LENGTH``, and the length or None."""
-    method, *own = split(name, "@")
+    """Return the method of ``NAME`` or ``NAME@LENGTH``, and the length or None.
+
+    The precisions a name goes on with have no part in either.
+    """
+    method, *own = split(in_precision(name)[0], "@")
     return method, "@".join(own) if own else None

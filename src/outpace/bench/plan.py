@@ -13,7 +13,15 @@ from . import beam
 from .baselines import Assisted, HuggingFace, PromptLookup, TunedAssisted, cannot_assist
 from .loop import Loop
 from .methods import Method, Models
-from .names import lacks_policy, names_a_model, tree_of, with_length, with_policy
+from .names import (
+    in_precision,
+    lacks_policy,
+    names_a_model,
+    tree_of,
+    with_length,
+    with_policy,
+)
+from .precisions import models_of
 
 BASELINES = ("hf", "hf-compiled", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
 ALIASES = {"plain": "none", "draft": "model"}
@@ -34,8 +42,9 @@ def check_methods(
 ) -> list[str]:
     """Return the names to run: each once, none unknown, what they are compared with added.
 
-    That is ``hf``, whose speed the others are measured against, for sampled text ``plain``, and for
-    ``beam`` transformers' own beam search.
+    That is ``hf``, whose speed the others are measured against, for sampled text ``plain``, for
+    ``beam`` transformers' own beam search, and for a method in another precision plain decoding in
+    that one.
 
     Args:
         names: of methods.
@@ -80,12 +89,23 @@ def check_methods(
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
         if length is not None and isinstance(number := _number(length), int):
             check_length(number)
+        if (beams or method == RECIPE) and in_precision(plain)[1] is not None:
+            raise InvalidArgument(
+                f"method {name!r}: {method} runs in the dtype of all: leave 'in …' out"
+            )
         if temperature and beams:
             raise InvalidArgument(f"method {name!r} with temperature {temperature}: give 0")
     needed = ["hf", "plain"] if temperature else ["hf"]
     needed += [beam.counterpart(name) for name in asked if beam.is_ours(name)]
-    names = [*(name for name in needed if name not in asked), *asked]
+    needed += [own for name in asked if (own := plain_in(name)) is not None]
+    names = [*dict.fromkeys(name for name in needed if name not in asked), *asked]
     return sorted(names, key=lambda name: name != "hf")  # the baseline first, the rest as they are
+
+
+def plain_in(name: str) -> str | None:
+    """Return plain decoding in the target precision a name says, or None where it says none."""
+    _, target, _ = in_precision(name)
+    return None if target is None else f"plain in {target}"
 
 
 def _with_model(method: str) -> bool:
@@ -106,12 +126,19 @@ def that_run(names: Sequence[str], models: Models) -> tuple[list[str], str | Non
 def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     """Return a method from ``NAME`` or ``NAME@LENGTH``; a draft model's name is one too.
 
-    Transformers' own methods draft the same number of tokens every round; where the draft length
-    is a controller, they take the default number.
+    ``NAME in DTYPE``, or ``in DTYPE/DTYPE`` for target and draft model, runs copies of the models
+    in these precisions. Transformers' own methods draft the same number of tokens every round;
+    where the draft length is a controller, they take the default number.
 
     Raises:
-        OutpaceError: a length or a draft model that cannot be used.
+        OutpaceError: a length, a draft model or a precision that cannot be used.
     """
+    made = _make(name, models_of(name, models), draft_length)
+    made.compared_with = made.compared_with or plain_in(name)
+    return made
+
+
+def _make(name: str, models: Models, draft_length: int | str) -> Method:
     method, own = with_length(name)
     length = _number(own or draft_length)
     if method == RECIPE:

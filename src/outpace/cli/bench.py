@@ -14,7 +14,7 @@ from ..calls import split
 from ..errors import InvalidArgument
 from .files import writable, write_file
 from .interrupt import INTERRUPTED
-from .options import a_number, a_text, a_whole
+from .options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
 from .progress import progress
 from .recipe import a_recipe, is_given, recipe_for
 from .tables import grid, show
@@ -50,8 +50,8 @@ def bench(
         str | None,
         a_recipe(
             "Measure this recipe too, as the method recipe. Its target, draft model, dtype and "
-            "device are those of all methods; --target, --drafter, --dtype and --device win where "
-            "they are given."
+            "device are those of all methods; --target, --drafter, --dtype, --drafter-dtype and "
+            "--device win where they are given."
         ),
     ] = None,
     prompts: Annotated[
@@ -89,9 +89,8 @@ def bench(
         ),
     ] = "gate",
     temperature: Annotated[float, a_number("0 is greedy.")] = 0.0,
-    dtype: Annotated[
-        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
-    ] = "bfloat16",
+    dtype: Annotated[str, a_text("NAME", DTYPE)] = "bfloat16",
+    drafter_dtype: Annotated[str | None, a_text("NAME", DRAFTER_DTYPE)] = None,
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     runtime: Annotated[str, a_text("NAME", f"{RUNTIME} Models are compiled first.")] = "auto",
     seed: Annotated[int, a_whole("Of the noise and of the order of the methods.")] = 0,
@@ -118,6 +117,7 @@ def bench(
         if recipe_file is not None:
             recipe, drafter = _recipe(context, recipe_file, drafter)
             target, dtype, device = recipe.target, recipe.dtype, recipe.device
+            drafter_dtype = recipe.drafter_dtype
         pair = zoo.partner(target)
         if drafter is None and pair.startswith(zoo.PREFIX):
             drafter = pair
@@ -139,6 +139,7 @@ def bench(
             "draft_length": draft_length,
             "temperature": temperature,
             "dtype": dtype,
+            "drafter_dtype": drafter_dtype,
             "device": device,
             "runtime": runtime,
             "seed": seed,
@@ -190,6 +191,7 @@ def _as_json(record: "Record") -> str:
     return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
+_OF_A_RECIPE = ("target", "dtype", "drafter_dtype", "device")
 _OWN = ("replay", "json_file", "markdown_file", "color")
 """Options that say nothing of what is measured."""
 
@@ -207,7 +209,9 @@ def _replayed(
                 "one of them out"
             )
     before = read_record(Path(file))
-    config = {name: value for name, value in before["config"].items() if name != "command"}
+    # a draft model had the target's dtype before it could have another
+    config = {"drafter_dtype": None, **before["config"]}
+    config.pop("command", None)
     needed = [name for name in context.params if name not in {*_OWN, "tree", "recipe_file"}]
     for name in [*needed, "recipe"]:
         if name not in config:
@@ -219,7 +223,7 @@ def _replayed(
     if config["recipe"] is not None:
         from ..recipe import Recipe
 
-        same = {name: config[name] for name in ("target", "dtype", "device")}
+        same = {name: config[name] for name in _OF_A_RECIPE}
         recipe = Recipe.read(config["recipe"]).but(**same)
     return before, config, recipe
 
@@ -228,7 +232,7 @@ def _recipe(context: typer.Context, file: str, drafter: str | None) -> tuple["Re
     """Return the recipe in a file, as the options change it, and the draft model of all methods."""
     from ..compose import drafter_by_name, with_its_model, with_partner
 
-    recipe = recipe_for(context, file, ("target", "dtype", "device"))
+    recipe = recipe_for(context, file, _OF_A_RECIPE)
     named = with_partner(recipe.drafter, recipe.target)
     if with_its_model(named) is None and drafter_by_name(named) is None:
         if is_given(context, "drafter") and drafter != named:
@@ -290,8 +294,8 @@ def _prepare(
         if why is not None:
             print(why, file=sys.stderr)
     prompts, cut = fit_prompts(prompts, models, config["max_new_tokens"])
-    own = [load_own(name, models) for name in names]
-    run_as([one for one in own if one is not None], config["runtime"])
+    own = {id(model): model for name in names for model in load_own(name, models)}
+    run_as(list(own.values()), config["runtime"])
     methods = [make_method(name, models, config["draft_length"]) for name in names]
     made = Bench(
         models,
@@ -309,11 +313,12 @@ def _load(config: dict[str, Any], recipe: "Recipe | None", drafts: bool) -> "Mod
     from ..bench import Models
     from ..models import load
 
-    settings = {"dtype": config["dtype"], "device": config["device"]}
-    target = load(config["target"], **settings)
-    drafter = load(config["drafter"], **settings) if drafts else None
+    place, dtype = config["device"], config["dtype"]
+    target = load(config["target"], dtype=dtype, device=place)
+    own = config["drafter_dtype"] or dtype
+    drafter = load(config["drafter"], dtype=own, device=place) if drafts else None
     run_as([model for model in (target, drafter) if model is not None], config["runtime"])
-    return Models(target, drafter, recipe=recipe)
+    return Models(target, drafter, recipe=recipe, drafter_dtype=config["drafter_dtype"])
 
 
 def _default_methods(drafter: str | None) -> list[str]:

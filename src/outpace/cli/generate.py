@@ -9,7 +9,7 @@ import typer
 from ..errors import PromptError
 from .beams import beam_settings, check_beams, search, search_as_json
 from .interrupt import INTERRUPTED
-from .options import a_number, a_text, a_whole
+from .options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
 from .recipe import a_recipe, recipe_for
 from .text import print_json
 from .warm import RUNTIME, say_notes
@@ -28,6 +28,7 @@ _OF_A_RECIPE = (
     "draft_length",
     "verifier",
     "dtype",
+    "drafter_dtype",
     "device",
     "runtime",
 )
@@ -58,8 +59,8 @@ def generate(
         str | None,
         a_recipe(
             "Decode as this file says, which outpace tune has written; --target, --drafter, "
-            "--tree, --draft-length, --verifier, --dtype, --device and --runtime win where "
-            "they are given."
+            "--tree, --draft-length, --verifier, --dtype, --drafter-dtype, --device and --runtime "
+            "win where they are given."
         ),
     ] = None,
     tree: Annotated[
@@ -111,9 +112,8 @@ def generate(
     show_beams: Annotated[
         bool, typer.Option("--show-beams", help="Draw the tree of the beams.")
     ] = False,
-    dtype: Annotated[
-        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
-    ] = "bfloat16",
+    dtype: Annotated[str, a_text("NAME", DTYPE)] = "bfloat16",
+    drafter_dtype: Annotated[str | None, a_text("NAME", DRAFTER_DTYPE)] = None,
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     runtime: Annotated[str, a_text("NAME", RUNTIME)] = "auto",
     bitwise: Annotated[
@@ -157,6 +157,7 @@ def generate(
         target, drafter, tree = recipe.target, recipe.drafter, recipe.tree
         draft_length = None if recipe.draft_length is None else str(recipe.draft_length)
         verifier, dtype, device = recipe.verifier, recipe.dtype, recipe.device
+        drafter_dtype = recipe.drafter_dtype
         runtime = recipe.runtime
     text = _read_prompt(prompt or [], file)
     sampling: dict[str, Any] = {
@@ -179,6 +180,7 @@ def generate(
         "tree": tree,
         "draft_length": draft_length,
         "dtype": dtype,
+        "drafter_dtype": drafter_dtype,
         "device": device,
         "runtime": runtime,
         "verifier": verifier,

@@ -17,6 +17,13 @@ def a_number(about: str) -> Any:
     return typer.Option(parser=number, metavar="X", help=about)
 
 
+DTYPE = (
+    "float32, bfloat16, float16; int8, int4 (on a GPU by torchao), fp8 (on a GPU), bnb-int8, nf4 "
+    "(by bitsandbytes)."
+)
+DRAFTER_DTYPE = "Of a draft model; the same where it is left out."
+
+
 def a_text(metavar: str, about: str) -> Any:
     """An option that takes a text."""
     return typer.Option(metavar=metavar, help=about)

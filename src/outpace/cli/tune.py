@@ -14,7 +14,7 @@ from ..errors import InvalidArgument
 from .bench import names_in
 from .files import writable, write_file
 from .interrupt import INTERRUPTED
-from .options import a_number, a_text, a_whole
+from .options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
 from .progress import progress
 from .tables import grid
 from .text import visible
@@ -69,9 +69,8 @@ def tune(
         ),
     ] = None,
     no_trees: Annotated[bool, typer.Option("--no-trees", help="Look at chains alone.")] = False,
-    dtype: Annotated[
-        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
-    ] = "bfloat16",
+    dtype: Annotated[str, a_text("NAME", DTYPE)] = "bfloat16",
+    drafter_dtype: Annotated[str | None, a_text("NAME", DRAFTER_DTYPE)] = None,
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     runtime: Annotated[str, a_text("NAME", f"{RUNTIME} Models are compiled first.")] = "auto",
     seed: Annotated[int, a_whole("Of the noise and of the order of measuring.")] = 0,
@@ -109,6 +108,7 @@ def tune(
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "dtype": dtype,
+        "drafter_dtype": drafter_dtype,
         "device": device,
         "runtime": runtime,
         "seed": seed,
@@ -122,7 +122,13 @@ def tune(
     from ..recipe import Recipe
 
     place = str(tuning.target.device)
-    base = Recipe(_place(target), dtype=dtype, device=place, runtime=tuning.target.runtime_name)
+    base = Recipe(
+        _place(target),
+        dtype=dtype,
+        drafter_dtype=drafter_dtype,
+        device=place,
+        runtime=tuning.target.runtime_name,
+    )
     recipe = recipe_of(tuning, base)
     lost = []
     if json_file is not None:
@@ -229,7 +235,8 @@ def _sources(
     from ..compose import make_drafter, model_drafter
     from ..drafters.model import ModelDrafter
 
-    made = make_drafter(name, dtype=config["dtype"], device=config["device"])
+    dtype = config["drafter_dtype"] or config["dtype"]
+    made = make_drafter(name, dtype=dtype, device=config["device"])
     placed = _place(name)
     found = [Source(placed, made)]
     if type(made) is ModelDrafter:

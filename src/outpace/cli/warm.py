@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from .. import zoo
-from .options import a_text
+from .options import DRAFTER_DTYPE, DTYPE, a_text
 from .text import visible
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def warm(
         list[str] | None,
         a_text("MODEL", "A draft model to compile too; zoo:target has its own; may be repeated."),
     ] = None,
-    dtype: Annotated[str, a_text("NAME", "float32, bfloat16, float16, int8.")] = "bfloat16",
+    dtype: Annotated[str, a_text("NAME", DTYPE)] = "bfloat16",
+    drafter_dtype: Annotated[str | None, a_text("NAME", DRAFTER_DTYPE)] = None,
 ) -> int:
     """Compile models for this machine's CPU ahead, so that the next run starts at full speed."""
     from .screen import loading
@@ -36,7 +37,8 @@ def warm(
     with loading(f"loading {target}"):
         from ..models import load
 
-        models = [load(name, dtype=dtype, device="cpu") for name in (target, *drafter)]
+        models = [load(target, dtype=dtype, device="cpu")]
+        models += [load(name, dtype=drafter_dtype or dtype, device="cpu") for name in drafter]
     failed = False
     with _bar(STAGES * len(models)) as advance:
         for model in models:

@@ -47,6 +47,7 @@ OPTIONS: Mapping[str, tuple[Any, Check]] = {
     "target": ("zoo:target", _TEXT),
     "drafter": (None, _or_none(_TEXT)),
     "dtype": ("bfloat16", _TEXT),
+    "drafter_dtype": (None, _or_none(_TEXT)),
     "device": ("auto", _TEXT),
     "runtime": ("auto", _TEXT),
     "threads": (None, _or_none(_is_whole(1))),
@@ -99,6 +100,7 @@ def checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         make_lengths(options["draft_length"])
         check_runtime(options["runtime"])
         check_dtype(options["dtype"])
+        check_dtype(options["drafter_dtype"] or options["dtype"])
     except InvalidArgument as error:
         raise type(error)(f"{where}: {error}") from error
     return options

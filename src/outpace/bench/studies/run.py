@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..loop import load_own
 from ..measured import Asked, Measured
 from ..methods import Method, Models
 from ..names import lacks_policy, model_of, needs_drafter, with_length
-from ..plan import make_method
+from ..plan import make_method, plain_in
 from ..prices import prices
 from ..runner import Bench
 from ..sample import Writing
@@ -67,7 +67,8 @@ class StudyRun:
     prepare: Prepare = _as_they_are
     notify: Notify = silent
     said: Callable[[str], None] = print
-    _loaded: dict[tuple[str, ...], LanguageModel] = field(default_factory=dict)
+    _loaded: dict[tuple[str, str, str], LanguageModel] = field(default_factory=dict)
+    _base: tuple[Any, ...] = ()
     _others: dict[str, LanguageModel] = field(default_factory=dict)
     _tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     _warm: set[str] = field(default_factory=set)
@@ -107,7 +108,7 @@ class StudyRun:
                         why = f"out of memory ({str(error).partition(chr(10))[0]})"
                         journal.add("impossible", setting=setting.id, run=run, why=why)
                         self.said(f"{setting.part}{label}: {why}: the others go on")
-                        self._drop(set())
+                        self._drop()
             journal.add("end", number=run)
         return all(finished(journal, one) for one in self.study.settings())
 
@@ -119,9 +120,8 @@ class StudyRun:
             stack.enter_context(_ending(models, config["ends"]))
         prompts, cut = fit_prompts(_prompts(config), models, config["max_new_tokens"])
         done = _done(journal, setting)
-        own = [load_own(one.name, models) for one in setting.methods if not lacks_policy(one.name)]
-        self.prepare([one for one in own if one is not None], config["runtime"])
-        methods, refused = self._methods(setting, models)
+        refused = self._load_own(setting, models)
+        methods, refused = self._methods(setting, models, refused)
         used = {m.name: m for method in methods for m in method.models_used[1:]}
 
         def price() -> None:
@@ -179,40 +179,61 @@ class StudyRun:
         if done is not None and TUNED in done.methods:
             self._tuned[_law(setting)] = done.methods[TUNED].settings
 
-    def _drop(self, wanted: Container[str | None]) -> None:
+    def _drop(self, wanted: Container[tuple[str, str, str]] = ()) -> None:
         """Let all models go but those: others would be in the way of a later part."""
-        for key in [key for key in self._loaded if key[0] not in wanted]:
+        for key in [key for key in self._loaded if key not in wanted]:
             del self._loaded[key]
-        for name in [name for name in self._others if name not in wanted]:
-            del self._others[name]
+        if not self._loaded:
+            self._others.clear()
         memory.let_go()
 
     def _models(self, setting: Setting) -> Models:
         config = setting.config
         drafter = drafter_of(config)
         wanted = any(needs_drafter(one.name) or lacks_model(one.name) for one in setting.methods)
-        named = [model_of(with_length(one.name)[0]) for one in setting.methods]
-        needed = {config["target"], drafter if wanted else None, *named}
-        self._drop(needed)
-        loaded = [self._load(config["target"], config)]
-        if drafter is not None and wanted:
-            loaded.append(self._load(drafter, config))
+        device, dtype, own = config["device"], config["dtype"], config["drafter_dtype"]
+        keys = [(config["target"], dtype, device)]
+        keys += [(drafter, own or dtype, device)] if drafter is not None and wanted else []
+        named = {model_of(with_length(one.name)[0]) for one in setting.methods}
+        base = (*keys, own, frozenset(named))
+        if base != self._base:
+            self._others.clear()  # another precision or device, or models of an earlier part
+            self._base = base
+        self._drop(keys)
+        loaded = [self._load(*key) for key in keys]
         self.prepare(loaded, config["runtime"])
-        return Models(loaded[0], loaded[1] if len(loaded) > 1 else None, self._others)
+        drafting = loaded[1] if len(loaded) > 1 else None
+        return Models(loaded[0], drafting, self._others, drafter_dtype=own)
 
-    def _load(self, name: str, config: Any) -> LanguageModel:
-        key = (name, config["dtype"], config["device"])
+    def _load(self, name: str, dtype: str, device: str) -> LanguageModel:
+        key = (name, dtype, device)
         if key not in self._loaded:
-            if any(known[1:] != key[1:] for known in self._loaded):
-                self._loaded.clear()  # another precision or device: what is there is of no use
-                self._others.clear()
-            self._loaded[key] = load(name, dtype=config["dtype"], device=config["device"])
+            self._loaded[key] = load(name, dtype=dtype, device=device)
         return self._loaded[key]
 
-    def _methods(self, setting: Setting, models: Models) -> tuple[list[Method], dict[str, str]]:
-        """Return the methods that can run, and why others cannot."""
-        methods, refused = [], {}
+    def _load_own(self, setting: Setting, models: Models) -> dict[str, str]:
+        """Load what single methods run; return why some cannot, in another precision for one."""
+        refused, own = {}, dict[int, LanguageModel]()
         for one in setting.methods:
+            if lacks_policy(one.name):
+                continue
+            try:
+                own |= {id(model): model for model in load_own(one.name, models)}
+            except OutpaceError as error:
+                if plain_in(one.name) is None:
+                    raise
+                refused[one.name] = str(error)
+        self.prepare(list(own.values()), setting.config["runtime"])
+        return refused
+
+    def _methods(
+        self, setting: Setting, models: Models, known: Mapping[str, str]
+    ) -> tuple[list[Method], dict[str, str]]:
+        """Return the methods that can run, and why others cannot."""
+        methods, refused = list[Method](), dict(known)
+        for one in setting.methods:
+            if one.name in known:
+                continue
             why = None
             if policy := lacks_policy(one.name):
                 why = f"{MISSING} {policy.partition('(')[0]}"
