@@ -33,10 +33,15 @@ _STORY = re.compile(r"^Once upon a time", re.MULTILINE)
 
 def articles(text: str, limit: int) -> Iterator[Found]:
     """Yield articles of WikiText, headings and all; very short ones are left out."""
-    starts = [match.start() for match in _HEADING.finditer(text)]
-    parts = [text[a:b].strip(" ") for a, b in zip(starts, [*starts[1:], None], strict=True)]
-    for article in spread([part for part in parts if len(part) > 2000], limit):
-        yield Found(article.split("=")[1].strip(), article, passage=True)
+    long = [one for one in whole_articles(text) if len(one.text) > 2000]
+    for article in spread(long, limit):
+        yield article._replace(passage=True)
+
+
+def whole_articles(text: str) -> Iterator[Found]:
+    """Yield all articles of WikiText, headings and all."""
+    for article in _parts(text, _HEADING):
+        yield Found(article.split("=")[1].strip(), article.strip(" "))
 
 
 def books(named: Iterable[tuple[str, str]], limit: int) -> Iterator[Found]:
@@ -55,6 +60,12 @@ def stories(name: str, text: str, limit: int) -> Iterator[Found]:
     """Yield stories of one text that has no mark between them, each from its beginning."""
     for start in spread([match.start() for match in _STORY.finditer(text)], limit):
         yield Found(f"{name}@{start}", text[start:], passage=True)
+
+
+def whole_stories(name: str, text: str) -> Iterator[Found]:
+    """Yield the stories of one text, each as far as the next one."""
+    for number, story in enumerate(_parts(text, _STORY), start=1):
+        yield Found(f"{name}:{number}", story.strip())
 
 
 def problems(rows: Iterable[Row], limit: int) -> Iterator[Found]:
@@ -104,6 +115,11 @@ def task(category: str) -> str:
     return "chat" if category in CATEGORIES else category
 
 
+def _parts(text: str, beginning: re.Pattern[str]) -> list[str]:
+    starts = [match.start() for match in beginning.finditer(text)]
+    return [text[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+
+
 def _wikitext(file: Path, limit: int) -> Iterator[Found]:
     return articles(read(file), limit)
 
@@ -149,3 +165,24 @@ PUBLISHED: Mapping[str, tuple[str, Reader]] = {
     **{f"mt-bench:{one}": (_MT_BENCH, _mt_bench(one)) for one in CATEGORIES},
 }
 """Name → place in the data folder, and how it is read."""
+
+
+def _all_articles(file: Path) -> Iterator[Found]:
+    return whole_articles(read(file))
+
+
+def _all_books(folder: Path) -> Iterator[Found]:
+    return (Found(file.stem, read(file)) for file in sorted(folder.glob("*.txt")))
+
+
+def _all_stories(file: Path) -> Iterator[Found]:
+    return whole_stories(file.stem, read(file))
+
+
+DOCUMENTS: Mapping[str, Callable[[Path], Iterator[Found]]] = {
+    "wikitext": _all_articles,
+    "wikitext-valid": _all_articles,
+    "pg19": _all_books,
+    "tinystories": _all_stories,
+}
+"""Those of :data:`PUBLISHED` that are texts rather than questions → how to read them whole."""

@@ -11,8 +11,8 @@ from ..calls import parse_call
 from ..data import VARIABLE, data_root
 from ..errors import PromptError, UnknownName
 from .hub import HUBS, from_hub
-from .own_files import own_file
-from .published import PUBLISHED
+from .own_files import own_documents, own_file
+from .published import DOCUMENTS, PUBLISHED
 from .synthetic_text import SyntheticText
 from .texts import Found, told_as
 from .texts import spread as spread
@@ -82,6 +82,34 @@ def load_prompts(
         where = f" in {', '.join(names)}" if names else "s"
         raise PromptError(f"no prompt{where}: give a file with text")
     return prompts
+
+
+def load_documents(name: str, *, data_dir: Path | None = None) -> list[Found]:
+    """Return whole texts, in order: those of a file, or of a published set.
+
+    Args:
+        name: of a file (:func:`~outpace.bench.own_files.own_documents`), or a set of
+            :data:`~outpace.bench.published.DOCUMENTS`.
+        data_dir: folder of the evaluation texts; None is ``data`` in the data root.
+
+    Raises:
+        PromptError: it is not there, cannot be read, or has no text.
+        UnknownName: neither a set nor a file.
+    """
+    if name in DOCUMENTS:
+        place = _place(data_dir, PUBLISHED[name][0], name)
+        with told_as(str(place), "give the file as published"):
+            return list(DOCUMENTS[name](place))
+    path = Path(name).expanduser()
+    if not path.is_file():
+        why = "a folder" if path.is_dir() else "no such file, and no set of whole texts"
+        raise UnknownName(
+            f"text {name!r}: {why}: give a .txt or .jsonl file, or one of {', '.join(DOCUMENTS)}"
+        )
+    found = list(own_documents(path))
+    if not found:
+        raise PromptError(f"the file {name} is empty: give a file with text")
+    return found
 
 
 def prompts_hash(prompts: Sequence[BenchPrompt]) -> str:
