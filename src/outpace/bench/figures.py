@@ -56,10 +56,19 @@ def figures(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, Any]:
         "new_tokens": statistics.fmean(len(sample.tokens) for sample in samples),
         "forwards": statistics.fmean(sample.forwards for sample in samples),
         "ppl": _perplexity(done, name, keys),
+        "joules_per_token": _joules(samples),
         "repeated_8gram_share": statistics.fmean(
             repeated_8gram_share(sample.tokens) for sample in samples
         ),
     }
+
+
+def _joules(samples: Sequence[Sample]) -> float | None:
+    """Return the energy a token took; None where the machine has no counter."""
+    found = [sample.joules for sample in samples if sample.joules is not None]
+    if len(found) < len(samples):
+        return None
+    return sum(found) / sum(len(sample.tokens) for sample in samples)
 
 
 def diversity(done: Measured, name: str, keys: Sequence[Key]) -> dict[str, float | None]:

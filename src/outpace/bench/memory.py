@@ -4,11 +4,14 @@ import ctypes
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 import torch
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
+_EVERY = 0.005
+"""Seconds between two samples."""
 
 
 def measure(call: Callable[[], object], device: torch.device) -> tuple[int, int] | None:
@@ -16,7 +19,8 @@ def measure(call: Callable[[], object], device: torch.device) -> tuple[int, int]
 
     On a GPU: bytes allocated by torch. On a CPU under Linux: the resident set of the process,
     whose high-water mark is set back first; memory that earlier calls freed is given back to the
-    system before, or growth would be hidden in it.
+    system before, or growth would be hidden in it. Where the mark cannot be set back, as in some
+    containers, the resident set is sampled, every few milliseconds.
     """
     gc.collect()
     if device.type == "cuda":
@@ -29,14 +33,51 @@ def measure(call: Callable[[], object], device: torch.device) -> tuple[int, int]
         return peak, peak - before
     try:
         ctypes.CDLL(None).malloc_trim(0)
-        _RESET.write_text("5")
         before = _bytes("VmRSS")
     except (OSError, AttributeError, ValueError, TypeError):
         call()
         return None
-    call()
-    peak = _bytes("VmHWM")
+    try:
+        _RESET.write_text("5")
+    except OSError:
+        peak = _sampled(call)
+    else:
+        call()
+        peak = _bytes("VmHWM")
     return peak, max(0, peak - before)
+
+
+def _sampled(call: Callable[[], object]) -> int:
+    """Return the largest resident set seen while something is done, in bytes."""
+    over, seen = Event(), [_bytes("VmRSS")]
+
+    def look() -> None:
+        while not over.wait(_EVERY):
+            seen.append(_bytes("VmRSS"))
+
+    watcher = Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        call()
+    finally:
+        over.set()
+        watcher.join()
+    return max(*seen, _bytes("VmRSS"))
+
+
+def highest(device: torch.device) -> int | None:
+    """Return the highest memory of the process so far, in bytes; None where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        return _bytes("VmHWM")
+    except (OSError, ValueError):
+        return None
+
+
+def reserved(device: torch.device) -> int | None:
+    """Return the most that torch took of a GPU since the last measurement; None on a CPU."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
 def _bytes(name: str) -> int:

@@ -133,8 +133,10 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     Raises:
         OutpaceError: a length, a draft model or a precision that cannot be used.
     """
-    made = _make(name, models_of(name, models), draft_length)
-    made.compared_with = made.compared_with or plain_in(name)
+    own = models_of(name, models)
+    made = _make(name, own, draft_length)
+    if own.target is not models.target:  # another target has another text
+        made.compared_with = made.compared_with or plain_in(name)
     return made
 
 

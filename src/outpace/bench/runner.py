@@ -11,6 +11,7 @@ from ..errors import UnsupportedModel
 from . import memory
 from .afterwards import Afterwards
 from .baselines import TunedAssisted, tuning_steps
+from .energy import meter
 from .keeping import Keeping, Notify, silent
 from .measured import BASELINE, PLAIN, Asked, Facts, Key, Measured, weights_of
 from .methods import Method, Models
@@ -128,6 +129,7 @@ class _Run:
     def __init__(self, bench: Bench, notify: Notify, done: Measured, keeping: Keeping) -> None:
         self.bench, self.notify, self.done, self.keeping = bench, notify, done, keeping
         self.methods = [one for one in bench.methods if one.name not in done.unusable]
+        self.meter = meter(bench.models.target.device)
         for method in self.methods:
             for number, prompt in enumerate(bench.prompts):
                 if (method.name, number) in done.drafts:
@@ -265,7 +267,10 @@ class _Run:
 
     def _checked(self, method: Method, prompt: BenchPrompt) -> Sample:
         """Write a text; its time says something only if it is as long as the others."""
+        before = None if self.meter is None else self.meter()
         sample = method.write(prompt, self.writing)
+        if self.meter is not None and before is not None:
+            sample.joules = self.meter() - before
         wanted = self.writing.max_new_tokens * (1 + len(prompt.turns))
         if self.writing.ignore_eos and len(sample.tokens) != wanted:
             raise UnsupportedModel(

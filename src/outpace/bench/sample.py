@@ -84,6 +84,7 @@ class Sample:
         offered: draft tokens that were tried at each depth (all before them were accepted), where
             it is known.
         kept: of those, how many were accepted.
+        joules: that the GPU took from prompt to text, where it has a counter.
         run: which run of a measurement that was taken up again it belongs to.
     """
 
@@ -106,6 +107,7 @@ class Sample:
     gaps: Gaps | None = None
     offered: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
+    joules: float | None = None
     run: int = 1
 
     @property

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from ..errors import InvalidArgument, OutpaceError
 from .bench import names_in
-from .options import a_text, a_whole
+from .options import DRAFTER_DTYPE, a_text, a_whole
 from .progress import progress
 from .text import visible
 from .warm import run_as
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
     from ..bench.studies.journal import Journal
 
 OUT = "outpace-studies"
-_OPTIONS = ("target", "drafter", "dtype", "device", "runtime", "prompts", "data_dir", "limit")
+_OPTIONS = (
+    "target",
+    "drafter",
+    "dtype",
+    "drafter_dtype",
+    "device",
+    "runtime",
+    "prompts",
+    "data_dir",
+    "limit",
+)
 
 
 def study(
@@ -40,6 +51,7 @@ def study(
     target: Annotated[str | None, a_text("MODEL", "Instead of that of the study.")] = None,
     drafter: Annotated[str | None, a_text("MODEL", "Instead of that of the study.")] = None,
     dtype: Annotated[str | None, a_text("NAME", "Instead of that of the study.")] = None,
+    drafter_dtype: Annotated[str | None, a_text("NAME", DRAFTER_DTYPE)] = None,
     device: Annotated[str | None, a_text("NAME", "Instead of that of the study.")] = None,
     runtime: Annotated[
         str | None, a_text("NAME", "auto, eager, graph or compile, instead of the study's.")
@@ -51,6 +63,10 @@ def study(
         str | None, a_text("DIR", "Folder of the evaluation texts; else data/ in OUTPACE_DATA.")
     ] = None,
     limit: Annotated[int | None, a_whole("Prompts of each workload at most.")] = None,
+    axis: Annotated[
+        list[str] | None,
+        a_text("NAME=VALUES", "Values of an axis instead of the study's; may be repeated."),
+    ] = None,
 ) -> int:
     """Run a study: settings crossed with methods, tables and pictures of them, one page."""
     from ..bench.studies import Study, pair_names, study_names
@@ -65,15 +81,16 @@ def study(
     if prompts:
         given["prompts"] = names_in(prompts)
     names = study_names() if name == "all" else [name]
-    studies = [Study.read(one, quick=quick, options=given) for one in names]
+    axes = dict(_axis(one) for one in axis or ())
+    studies = [Study.read(one, quick=quick, options=given, axes=axes) for one in names]
     root = Path(OUT if out is None else out).expanduser()
     if len(studies) == 1:
-        return _run(studies[0], root if out is not None else root / studies[0].name, resume)
+        return run_study(studies[0], root if out is not None else root / studies[0].name, resume)
     worst = 0
     for one in studies:
         print(f"== {one.name}", file=sys.stderr, flush=True)
         try:
-            worst = max(worst, _run(one, root / one.name, resume))
+            worst = max(worst, run_study(one, root / one.name, resume))
         except OutpaceError as error:  # the others can be measured all the same
             print(f"outpace: {error}", file=sys.stderr, flush=True)
             worst = 2
@@ -93,7 +110,7 @@ def report(
     return 0
 
 
-def _run(study: "Study", folder: Path, resume: bool) -> int:
+def run_study(study: "Study", folder: Path, resume: bool) -> int:
     """Run one study; return the exit code."""
     from ..bench.studies.journal import FILE, Journal
     from ..bench.studies.run import StudyRun, planned
@@ -108,12 +125,13 @@ def _run(study: "Study", folder: Path, resume: bool) -> int:
             )
         _say_repaired(journal)
         before = planned(journal) if journal.of("cell") else study  # or nothing is lost
-        same = (before.name, before.quick, dict(before.options))
-        if same != (study.name, study.quick, dict(study.options)):
+        same = (before.name, before.quick, dict(before.options), dict(before.axes))
+        if same != (study.name, study.quick, dict(study.options), dict(study.axes)):
             form = "the quick form" if before.quick else "the full form"
+            options = {**before.options, **before.axes}
             raise InvalidArgument(
                 f"{folder} holds {form} of {before.name} with the options "
-                f"{dict(before.options) or 'of its file'}: give the same, or another --out"
+                f"{options or 'of its file'}: give the same, or another --out"
             )
     elif folder.exists() and not folder.is_dir():
         raise InvalidArgument(f"{folder} is no folder: give another --out")
@@ -153,6 +171,22 @@ def _write(study: "Study", journal: "Journal", folder: Path) -> bool:
     return not any(is_wrong(one.record) for one in found)
 
 
+def _axis(text: str) -> tuple[str, list[Any]]:
+    """Return name and values of ``NAME=VALUE,VALUE``, numbers as numbers."""
+    name, equals, values = text.partition("=")
+    found = [_value(one) for one in names_in([values])]
+    if not name or not equals or not found:
+        raise InvalidArgument(f"--axis {text!r}: give a name and values, as in K=2,4,6")
+    return name.strip(), found
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def _say_repaired(journal: "Journal") -> None:
     if journal.repaired:
         print(
@@ -181,4 +215,6 @@ def _command(study: "Study", folder: Path) -> str:
     for name, value in options.items():
         text = ",".join(value) if isinstance(value, list) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
+    for name, values in study.axes.items():
+        words += ["--axis", f"{name}={','.join(map(str, values))}"]
     return shlex.join([*words, "--out", str(folder)])

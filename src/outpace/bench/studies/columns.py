@@ -25,12 +25,14 @@ class Column:
         figure: the figure it shows, see :meth:`Row.figure`.
         show: a value as text.
         scale: what a value is multiplied by before it is shown.
+        optional: whether a table goes without it where no row has a value.
     """
 
     head: str
     figure: str
     show: Callable[[Any], str]
     scale: float = 1.0
+    optional: bool = False
 
     def value(self, row: Row) -> Any:
         """Return the plain value of a row, or None."""
@@ -68,6 +70,27 @@ def _range(value: Interval) -> str:
         return f"{value.value:.2f}{_SPACE}(–)"
     mark = f"{_SPACE}?" if value.is_unsure else ""
     return f"{value.value:.2f}{_SPACE}[{value.low:.2f},{_SPACE}{value.high:.2f}]{mark}"
+
+
+def _interval(digits: int, percent: bool = False) -> Callable[[Any], str]:
+    """Return what shows an interval around a figure that is no ratio."""
+    form = f".{digits}{'%' if percent else 'f'}"
+
+    def show(value: Interval) -> str:
+        if value.low is None or value.high is None:
+            return f"{value.value:{form}}"
+        return f"{value.value:{form}}{_SPACE}[{value.low:{form}},{_SPACE}{value.high:{form}}]"
+
+    return show
+
+
+def _small(value: Any) -> str:
+    """Show a divergence, which may be of any size."""
+    if isinstance(value, Interval):
+        if value.low is None or value.high is None:
+            return _small(value.value)
+        return f"{value.value:.2g}{_SPACE}[{value.low:.2g},{_SPACE}{value.high:.2g}]"
+    return f"{value:.2g}"
 
 
 def _quantiles(value: Mapping[str, float]) -> str:
@@ -108,6 +131,15 @@ COLUMNS: Mapping[str, Column] = {
     "kv": Column("KV MB", "target_kv", _digits(1), _MB),
     "drafter_kv": Column("KV of the drafter", "drafter_kv_bytes", _digits(1), _MB),
     "stores": Column("stores MB", "store_bytes", _digits(1), _MB),
+    "alone_loading": Column("MB until loaded, alone", "alone_loading", _digits(0), _MB),
+    "alone_peak": Column("peak MB, alone", "alone_peak", _digits(0), _MB),
+    "alone_growth": Column("growth MB, alone", "alone_growth", _digits(1), _MB),
+    "alone_reserved": Column("reserved MB", "alone_reserved", _digits(0), _MB, optional=True),
+    "text_ppl": Column("PPL of given texts [95 %]", "text_ppl", _interval(2)),
+    "kl": Column("KL a token, nats [95 %]", "kl", _small),
+    "kl_p99": Column("KL p99", "kl_p99", _small),
+    "top1": Column("same best token [95 %]", "top1", _interval(1, percent=True)),
+    "joules": Column("J/token", "joules_per_token", _digits(2), optional=True),
     "same": Column("same text", "same_text", str),
     "rho": Column("ρ", "cost_ratio", _digits(2)),
     "predicted_reference": Column("(1+Kα)/(1+Kρ)", "predicted_reference", _digits(2)),

@@ -38,6 +38,7 @@ def _or_none(check: Check) -> Check:
 
 _TEXT: Check = (lambda value: isinstance(value, str) and bool(value), "a text")
 _NUMBER: Check = (_is_number, "a number, 0 or more")
+_FLAG: Check = (lambda value: isinstance(value, bool), "true or false")
 _LENGTH: Check = (
     lambda value: isinstance(value, int | str) and not isinstance(value, bool),
     "a number of tokens or the name of a controller",
@@ -65,13 +66,15 @@ OPTIONS: Mapping[str, tuple[Any, Check]] = {
     "top_k": (None, _or_none(_is_whole(1))),
     "top_p": (None, _or_none(_NUMBER)),
     "repetition_penalty": (1.0, _NUMBER),
-    "ignore_eos": (True, (lambda value: isinstance(value, bool), "true or false")),
+    "ignore_eos": (True, _FLAG),
     "ends": (None, _or_none(_TEXT)),
     "seed": (0, _is_whole(0)),
+    "apart": (False, _FLAG),
 }
 """Name → default, and what is allowed. ``samples`` is how often each prompt is asked with another
 seed, ``turns`` how many turns of a conversation are had at most, ``ends`` a token that ends a text
-as EOS does, where this is not ignored; everything else is as in ``outpace bench``."""
+as EOS does, where this is not ignored, ``apart`` has each precision measured by itself, one after
+another, for targets of which only one copy fits; everything else is as in ``outpace bench``."""
 DEFAULTS: Mapping[str, Any] = {name: default for name, (default, _) in OPTIONS.items()}
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...calls import split
+from ..divergence import Quality
 from ..measured import BASELINE, PLAIN
 from ..metrics import Interval
 from ..prices import mean_prices
 from ..record import Record, make_record
 from ..theory import Parts, of_leviathan, of_parts, of_reference
 from .journal import Journal
+from .precisions import precision_of
 from .study import Setting, Study
 
 
@@ -28,6 +30,8 @@ class Row:
         record: of the whole setting.
         group: the part of the texts these figures are of; None is all.
         costs: of forwards and drafts, by model, where they were measured.
+        alone: what it needs in a process of its own, where that was measured.
+        quality: what its target's precision makes of the texts all of them read, likewise.
     """
 
     setting: Setting
@@ -37,6 +41,8 @@ class Row:
     record: Record
     group: str | None = None
     costs: Mapping[str, Any] | None = None
+    alone: Mapping[str, Any] | None = None
+    quality: Mapping[str, Any] | None = None
 
     @property
     def axes(self) -> dict[str, Any]:
@@ -75,11 +81,22 @@ class Outcome:
         setting: which one.
         record: of it, as the benchmark has it.
         costs: of forwards and drafts, by model, where they were measured.
+        alone: by method, what it needs in a process of its own.
+        quality: by precision, what it makes of the texts all of them read.
     """
 
     setting: Setting
     record: Record
     costs: Mapping[str, Any] | None = None
+    alone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    quality: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def row(self, method: str, result: Any, why: str, group: str | None = None) -> Row:
+        """Return the row of a method."""
+        precision = self.quality.get(precision_of(method, self.setting.config))
+        own = self.alone.get(method)
+        known = (self.record, group, self.costs, own, precision)
+        return Row(self.setting, method, result, why, *known)
 
 
 def outcomes(study: Study, journal: Journal) -> list[Outcome]:
@@ -100,7 +117,10 @@ def outcomes(study: Study, journal: Journal) -> list[Outcome]:
         runs = journal.of("setting", id=setting.id)
         costs = [line["costs"] for line in journal.of("costs", setting=setting.id)]
         record = make_record(done, dict(setting.config), where[runs[0]["run"]])
-        found.append(Outcome(setting, record, mean_prices(costs) if costs else None))
+        alone = {line["method"]: line for line in journal.of("alone", setting=setting.id)}
+        read = {line["precision"]: line for line in journal.of("quality", setting=setting.id)}
+        priced = mean_prices(costs) if costs else None
+        found.append(Outcome(setting, record, priced, alone, read))
     return found
 
 
@@ -113,7 +133,7 @@ def rows(found: Sequence[Outcome], part: str, *, groups: bool = False) -> Iterat
         groups: a row for each kind of text instead of one for all.
     """
     for outcome in found:
-        setting, record, known = outcome.setting, outcome.record, outcome.costs
+        setting, record = outcome.setting, outcome.record
         if setting.part != part:
             continue
         results = {result["method"]: result for result in record["results"]}
@@ -125,9 +145,9 @@ def rows(found: Sequence[Outcome], part: str, *, groups: bool = False) -> Iterat
                 for figures in result["breakdown"]:
                     runs = [one for one in result["runs"] if one["prompt"] in figures["members"]]
                     merged = {**result, **figures, "runs": runs}
-                    yield Row(setting, one.name, merged, "", record, figures["group"], known)
+                    yield outcome.row(one.name, merged, "", figures["group"])
             else:
-                yield Row(setting, one.name, result, reason, record, None, known)
+                yield outcome.row(one.name, result, reason)
 
 
 def _interval(row: Row, key: str) -> Interval | None:
@@ -222,6 +242,20 @@ def _cold_speedup(row: Row) -> float | None:
     return float(hf["cold_seconds_a_token"] / pace)
 
 
+def _alone(name: str) -> Any:
+    return lambda row: None if row.alone is None else row.alone.get(name)
+
+
+def _read(of: Any) -> Any:
+    """Return what gives a figure of a precision's quality."""
+
+    def figure(row: Row) -> Any:
+        known = None if row.quality is None else row.quality.get("quality")
+        return None if known is None else of(Quality(**known))
+
+    return figure
+
+
 def _weights(row: Row) -> int | None:
     assert row.result is not None
     return int(sum(row.result["weight_bytes"].values())) or None
@@ -253,4 +287,12 @@ _MADE: Mapping[str, Any] = {
     "weights": _weights,
     "drafter_weights": _drafter_weights,
     "target_kv": _target_kv,
+    "alone_loading": _alone("loading"),
+    "alone_peak": _alone("peak"),
+    "alone_growth": _alone("growth"),
+    "alone_reserved": _alone("reserved"),
+    "text_ppl": _read(lambda quality: quality.ppl),
+    "kl": _read(lambda quality: quality.mean_kl),
+    "kl_p99": _read(lambda quality: quality.p99),
+    "top1": _read(lambda quality: quality.agreement),
 }

@@ -5,9 +5,9 @@ In a study file::
     [[parts.pictures]]
     name = "speed"
     title = "Speed-up against draft length"
-    kind = "lines"                  # or "bars", "depths", "memory"
-    x = "K"                         # lines: an axis of settings or methods
-    y = ["speedup", "acceptance"]   # columns; lines and bars draw a panel for each
+    kind = "lines"                  # or "bars", "depths", "memory", "grid"
+    x = "K"                         # lines and grid: an axis of settings or methods
+    y = ["speedup", "acceptance"]   # columns; lines, bars and grid draw a panel for each
     series = "template"             # lines: what makes a line, an axis or "template"
     panels = "kind"                 # an axis or "kind": a row of panels for each of its values
     methods = ["draft@{K}"]         # templates to draw; all where it is left out
@@ -63,7 +63,7 @@ class Sketch:
         x, series = str(table.get("x", "")), str(table.get("series", "template"))
         panels = table.get("panels")
         known = [*part.axes, "template", "kind"]
-        asked = [series, *([panels] if panels else []), *([x] if kind == "lines" else [])]
+        asked = [series, *([panels] if panels else []), *([x] if kind in {"lines", "grid"} else [])]
         for one in asked:
             if one not in known:
                 raise InvalidArgument(f"{where}: {unknown_among('axis', str(one), known)}")

@@ -31,6 +31,8 @@ _WIDTH = 9.6
 _MARKS = "osD^vPX*"
 _OFTEN = 10
 """Draft tokens that have to be tried at a depth for their share to be drawn."""
+_ACROSS = 3
+"""Panels of a grid beside each other."""
 _MEMORY = ("target weights", "drafter weights", "KV of the target", "KV of the drafter", "stores")
 
 
@@ -273,10 +275,53 @@ def _memory(sketch: Sketch, rows: Sequence[Row]) -> Any:
     return figure
 
 
+def _grid(sketch: Sketch, rows: Sequence[Row]) -> Any:
+    """Draw bars of each value of an axis, a panel for each column, three beside each other."""
+    places = list(dict.fromkeys(_key(row, sketch.x) for row in rows if sketch.x in row.axes))
+    series = list(dict.fromkeys(_key(row, sketch.series) for row in rows if sketch.x in row.axes))
+    down = -(-len(sketch.y) // _ACROSS)
+    figure, axes = _subplots(down, _ACROSS, 2.6)
+    thick = 0.8 / max(1, len(series))
+    for number, name in enumerate(sketch.y):
+        ax = axes[number // _ACROSS][number % _ACROSS]
+        drawn = set()
+        for row in rows:
+            value = _value(row, name)
+            if sketch.x not in row.axes or value is None:
+                continue
+            which = series.index(_key(row, sketch.series))
+            at = places.index(_key(row, sketch.x)) + (which - (len(series) - 1) / 2) * thick
+            ax.bar(
+                at,
+                value[0],
+                yerr=[[value[1]], [value[2]]] if any(value[1:]) else None,
+                color=COLOURS[which % len(COLOURS)],
+                width=0.9 * thick,
+                label=None if which in drawn else series[which],
+                error_kw={"elinewidth": 0.8, "capsize": 1.5, "ecolor": INK, "color": INK},
+            )
+            drawn.add(which)
+        ax.set_xticks(range(len(places)), places, rotation=35, ha="right")
+        ax.set_title(COLUMNS[name].head.partition(" [")[0], loc="left")
+        ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+        if name.startswith(("speedup", "time_ratio")):
+            ax.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
+    for number in range(len(sketch.y), down * _ACROSS):
+        axes[number // _ACROSS][number % _ACROSS].set_axis_off()
+    if len(series) > 1:
+        handles, labels = max(
+            (ax.get_legend_handles_labels() for line in axes for ax in line),
+            key=lambda one: len(one[0]),
+        )
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
 PLOTS: Mapping[str, Callable[[Sketch, Sequence[Row]], Any]] = {
     "lines": _lines,
     "bars": _bars,
     "depths": _depths,
     "memory": _memory,
+    "grid": _grid,
 }
 """How each kind of picture is drawn."""

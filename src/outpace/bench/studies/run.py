@@ -31,6 +31,7 @@ from ..runner import Bench
 from ..sample import Writing
 from ..workloads import BenchPrompt, load_prompts
 from .journal import FORMAT, Journal, Recorder
+from .precisions import Alone, Then, missing
 from .study import Setting, Study, shown
 
 MISSING = "missing until there is the cache policy"
@@ -72,6 +73,11 @@ class StudyRun:
     _others: dict[str, LanguageModel] = field(default_factory=dict)
     _tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     _warm: set[str] = field(default_factory=set)
+    _alone: Alone = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have errands told of as texts are."""
+        self._alone = Alone(self.notify)
 
     def run(self, journal: Journal) -> bool:
         """Measure what is missing; return whether the study is whole.
@@ -101,7 +107,10 @@ class StudyRun:
                 self.said(f"{number} of {len(settings)}: {setting.part}{label}")
                 with _threads(setting.config["threads"]), ExitStack() as stack:
                     try:
-                        self._measure(journal, setting, run, stack)
+                        then = self._measure(journal, setting, run, stack)
+                        if any(missing(journal, setting, then.unusable)):
+                            self._drop()  # those processes need the room
+                            self._alone.measure(journal, setting, run, then)
                     except (MemoryError, RuntimeError) as error:
                         if not memory.ran_out(error):
                             raise
@@ -110,9 +119,10 @@ class StudyRun:
                         self.said(f"{setting.part}{label}: {why}: the others go on")
                         self._drop()
             journal.add("end", number=run)
+            self._alone.close()
         return all(finished(journal, one) for one in self.study.settings())
 
-    def _measure(self, journal: Journal, setting: Setting, run: int, stack: ExitStack) -> None:
+    def _measure(self, journal: Journal, setting: Setting, run: int, stack: ExitStack) -> Then:
         config = setting.config
         check_ends(config["max_new_tokens"], ())
         models = self._models(setting)
@@ -173,6 +183,9 @@ class StudyRun:
             raise MemoryError(result.failed)
         if result.failed is not None:
             raise OutpaceError(f"{setting.id}: {result.failed}: mend it, then go on with --resume")
+        longest = max(prompts, key=lambda prompt: len(prompt.text))
+        drafter = drafter_of(config)
+        return Then(tokenizer, drafter, longest, bench.writing, dict(result.unusable))
 
     def _note_tuned(self, setting: Setting, done: Measured | None) -> None:
         """Remember what transformers' assisted generation was best at, for settings like it."""
@@ -257,6 +270,8 @@ def keep_plan(journal: Journal, study: Study) -> None:
         "options": dict(study.options),
         "text": study.text,
     }
+    if study.axes:
+        plan["axes"] = {name: list(values) for name, values in study.axes.items()}
     if not journal.of("plan", **plan):
         journal.add("plan", **plan)
 
@@ -276,7 +291,8 @@ def planned(journal: Journal) -> Study:
             f"{journal.path} is of a later version ({number}, known is {FORMAT}): install a newer "
             "Outpace"
         )
-    return Study.parse(plan["study"], plan["text"], quick=plan["quick"], options=plan["options"])
+    how = {"quick": plan["quick"], "options": plan["options"], "axes": plan.get("axes")}
+    return Study.parse(plan["study"], plan["text"], **how)
 
 
 def _done(journal: Journal, setting: Setting) -> Measured | None:
@@ -302,7 +318,7 @@ def finished(journal: Journal, setting: Setting) -> bool:
             continue  # a reason is a result
         if len(done.samples.get(one.name, ())) < texts:
             return False
-    return done.judged and done.weighed
+    return done.judged and done.weighed and not any(missing(journal, setting, done.unusable))
 
 
 def is_missing(why: str | None) -> bool:

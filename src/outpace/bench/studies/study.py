@@ -22,15 +22,17 @@ from ...errors import InvalidArgument, UnknownName
 from ...registry import unknown_among
 from ..plan import check_methods
 from .options import DEFAULTS, checked, file_name
+from .precisions import Readings, apart
 
 FORMAT = 1
 ALWAYS = ("hf", "hf-assisted", "hf-assisted-tuned")
 """In every study: what its methods are measured against."""
 _HERE = Path(__file__).resolve().parent
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_RESULTS = ("tables", "pictures")
 _STUDY = ("format", "title", "question", "reference", "base", "quick", "parts")
 _WORDS = ("title", "question", "reference")
-_PART = ("name", "title", "methods", "axes", "base", "quick", "costs", "tables", "pictures")
+_PART = ("name", "title", "methods", "axes", "base", "quick", "costs", "alone", *_RESULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Setting:
         config: all options.
         methods: what is measured.
         costs: whether the costs of forwards are measured too.
+        readings: what its precisions read in processes of their own; None is nothing.
     """
 
     part: str
@@ -65,6 +68,7 @@ class Setting:
     config: Mapping[str, Any]
     methods: Sequence[MethodOf]
     costs: bool = False
+    readings: Readings | None = None
 
     @property
     def id(self) -> str:
@@ -93,6 +97,7 @@ class Part:
         axes: values by name.
         base: options, over those of the study.
         costs: whether the costs of forwards are measured too.
+        readings: what its precisions read in processes of their own; None is nothing.
         tables: what tables to make, see :mod:`outpace.bench.studies.tables`.
         pictures: what pictures, see :mod:`outpace.bench.studies.pictures`.
     """
@@ -103,6 +108,7 @@ class Part:
     axes: Mapping[str, Sequence[Any]]
     base: Mapping[str, Any]
     costs: bool = False
+    readings: Readings | None = None
     tables: Sequence[Mapping[str, Any]] = ()
     pictures: Sequence[Mapping[str, Any]] = ()
 
@@ -118,7 +124,8 @@ class Part:
             )
             known = {one.name: one for one in methods}
             made = [known.get(name) or MethodOf(name, template=name) for name in names]
-            yield Setting(self.name, axes, config, made, self.costs)
+            setting = Setting(self.name, axes, config, made, self.costs, self.readings)
+            yield from apart(setting) if config["apart"] else [setting]
 
     def _methods(self) -> Iterator[MethodOf]:
         for template in self.methods:
@@ -153,6 +160,7 @@ class Study:
         parts: of it.
         quick: whether it is the short form.
         options: of the benchmark, over those of the file.
+        axes: values of axes, in the place of those of the file.
         text: of its file.
         source: what it was asked for by: its name, or the path of its file.
     """
@@ -164,12 +172,18 @@ class Study:
     parts: Sequence[Part]
     quick: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     text: str = ""
     source: str = ""
 
     @classmethod
     def read(
-        cls, name: str, *, quick: bool = False, options: Mapping[str, Any] | None = None
+        cls,
+        name: str,
+        *,
+        quick: bool = False,
+        options: Mapping[str, Any] | None = None,
+        axes: Mapping[str, Sequence[Any]] | None = None,
     ) -> Study:
         """Return a study by name, or from a file.
 
@@ -177,6 +191,7 @@ class Study:
             name: one of :func:`study_names`, or the path of a file.
             quick: the short form, which its tables ``quick`` describe.
             options: of the benchmark, over those of the study.
+            axes: values of axes, in the place of those of every part that has them.
 
         Raises:
             InvalidArgument: no such study, or a file that cannot be used.
@@ -195,23 +210,31 @@ class Study:
             raise UnknownName(f"{known}, or a file NAME.toml") from error
         except ValueError as error:
             raise InvalidArgument(f"study {name} is not UTF-8: give a text") from error
-        made = cls.parse(path.stem, text, quick=quick, options=options)
+        made = cls.parse(path.stem, text, quick=quick, options=options, axes=axes)
         return replace(made, source=name)
 
     @classmethod
     def parse(
-        cls, name: str, text: str, *, quick: bool = False, options: Mapping[str, Any] | None = None
+        cls,
+        name: str,
+        text: str,
+        *,
+        quick: bool = False,
+        options: Mapping[str, Any] | None = None,
+        axes: Mapping[str, Sequence[Any]] | None = None,
     ) -> Study:
         """Return a study from the text of its file; see :meth:`read`."""
         try:
-            return cls._of(name, text, quick, dict(options or {}))
+            return cls._of(name, text, quick, dict(options or {}), dict(axes or {}))
         except tomllib.TOMLDecodeError as error:
             raise InvalidArgument(f"study {name} is no TOML ({error}): mend it") from error
         except InvalidArgument as error:
             raise type(error)(f"study {name}: {error}") from error
 
     @classmethod
-    def _of(cls, name: str, text: str, quick: bool, options: dict[str, Any]) -> Study:
+    def _of(
+        cls, name: str, text: str, quick: bool, options: dict[str, Any], given: dict[str, Any]
+    ) -> Study:
         table = tomllib.loads(text)
         _check_keys(table, _STUDY, "the study")
         number = table.get("format", FORMAT)
@@ -221,13 +244,17 @@ class Study:
         if not parts:
             raise InvalidArgument("it has no [[parts]]: give one or more")
         base, short = _table(table, "base", "the study"), _table(table, "quick", "the study")
-        made = [_part(part, base, short if quick else None, options) for part in parts]
+        made = [_part(part, base, short if quick else None, options, given) for part in parts]
+        known = dict.fromkeys(axis for part in made for axis in part.axes)
+        for axis in given:
+            if axis not in known:
+                raise InvalidArgument(unknown_among("axis", axis, list(known)))
         names = [part.name for part in made]
         if len(set(names)) < len(names):
             raise InvalidArgument(f"parts {', '.join(names)}: give each another name")
         words = {key: str(table.get(key, "")).strip() for key in _WORDS}
         words["title"] = words["title"] or name
-        return cls(name, parts=made, quick=quick, options=options, text=text, **words)
+        return cls(name, parts=made, quick=quick, options=options, axes=given, text=text, **words)
 
     def settings(self) -> list[Setting]:
         """Return all settings of all parts, in order."""
@@ -262,6 +289,7 @@ def _part(
     shared: Mapping[str, Any],
     shorter: Mapping[str, Any] | None,
     options: Mapping[str, Any],
+    given: Mapping[str, Sequence[Any]],
 ) -> Part:
     """Return a part of a study; ``shorter`` is what its quick form changes in all parts."""
     quick = shorter is not None
@@ -270,7 +298,10 @@ def _part(
     where = f"part {name!r}"
     short = dict(_table(table, "quick", where))
     axes = {**_table(table, "axes", where), **(_table(short, "axes", where) if quick else {})}
+    axes |= {axis: list(values) for axis, values in given.items() if axis in axes}
     short.pop("axes", None)
+    readings = _readings(table, short if quick else {}, where)
+    short.pop("alone", None)
     short = short if quick else {}
     methods = short.pop("methods", table.get("methods", []))
     for axis, values in axes.items():
@@ -292,6 +323,7 @@ def _part(
         axes,
         checked(base, f"part {name!r}"),
         bool(table.get("costs", False)),
+        readings,
         _tables(table, "tables", f"part {name!r}"),
         _tables(table, "pictures", f"part {name!r}"),
     )
@@ -305,6 +337,14 @@ def _part(
         if len(set(names)) < len(names):
             raise InvalidArgument(f"{where}, {what} {', '.join(names)}: give each another name")
     return made
+
+
+def _readings(table: Mapping[str, Any], short: Mapping[str, Any], where: str) -> Readings | None:
+    if "alone" not in table:
+        return None
+    asked = {**_table(table, "alone", where), **_table(short, "alone", where)}
+    _check_keys(asked, list(Readings.__slots__), f"{where}, alone")
+    return Readings(**asked)
 
 
 def _stands(axis: str, methods: Sequence[str]) -> bool:

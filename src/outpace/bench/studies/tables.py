@@ -116,13 +116,21 @@ class Plan:
         if self.pivot is not None:
             head, cells = self._pivoted(rows)
         else:
-            lead = _lead(rows)
-            head = [*(_HEADS.get(one, one) for one in lead), *(one.head for one in self.columns)]
+            lead, columns = _lead(rows), self._needed(rows)
+            head = [*(_HEADS.get(one, one) for one in lead), *(one.head for one in columns)]
             cells = [
-                [*(_place(row, one) for one in lead), *(one.cell(row) for one in self.columns)]
+                [*(_place(row, one) for one in lead), *(one.cell(row) for one in columns)]
                 for row in rows
             ]
         return Table(name, self.title, head, cells, note.strip())
+
+    def _needed(self, rows: Sequence[Row]) -> list[Column]:
+        """Return the columns, those that a machine may have nothing for where it has something."""
+        return [
+            one
+            for one in self.columns
+            if not one.optional or any(one.value(row) is not None for row in rows)
+        ]
 
     def _pivoted(self, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         assert self.pivot is not None
