@@ -14,9 +14,7 @@ CHUNK = 512
 
 
 @torch.no_grad()
-def laws(
-    model: LanguageModel, ids: Sequence[int], first: int = 0
-) -> Iterator[tuple[int, Tensor]]:
+def laws(model: LanguageModel, ids: Sequence[int], first: int = 0) -> Iterator[tuple[int, Tensor]]:
     """Yield the model's laws of the token after each place, :data:`CHUNK` places at a time.
 
     The stock model reads the text with a cache, so no more than one piece of logits is ever there.
