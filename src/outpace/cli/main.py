@@ -18,6 +18,7 @@ from .demo import demo
 from .doctor import doctor
 from .generate import generate
 from .interrupt import INTERRUPTED, interruptible
+from .ppl import ppl
 from .study import report, study
 from .text import visible
 from .tune import tune
@@ -37,6 +38,7 @@ app.command(short_help="Run a study: many settings, tables, pictures, a page.")(
     interruptible(study)
 )
 app.command(short_help="Draw the results of a study again.")(interruptible(report))
+app.command(short_help="Measure the perplexity of texts.")(interruptible(ppl))
 app.command(short_help="Find out what to decode with here.")(interruptible(tune))
 app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
 app.command(short_help="Compile models ahead.")(interruptible(warm))
