@@ -8,6 +8,8 @@ from threading import Event, Thread
 
 import torch
 
+from ..models.linears import available_memory
+
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 _EVERY = 0.005
@@ -78,6 +80,11 @@ def highest(device: torch.device) -> int | None:
 def reserved(device: torch.device) -> int | None:
     """Return the most that torch took of a GPU since the last measurement; None on a CPU."""
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
+
+
+def available(device: torch.device) -> float:
+    """Return how many bytes of memory are free where a model would lie."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
 
 
 def _bytes(name: str) -> int:

@@ -19,6 +19,7 @@ from .doctor import doctor
 from .generate import generate
 from .interrupt import INTERRUPTED, interruptible
 from .ppl import ppl
+from .precision import precision
 from .study import report, study
 from .text import visible
 from .tune import tune
@@ -37,6 +38,7 @@ app.command(short_help="Measure methods side by side.")(interruptible(bench))
 app.command(short_help="Run a study: many settings, tables, pictures, a page.")(
     interruptible(study)
 )
+app.command(short_help="Compare number formats: quality, speed, memory.")(interruptible(precision))
 app.command(short_help="Draw the results of a study again.")(interruptible(report))
 app.command(short_help="Measure the perplexity of texts.")(interruptible(ppl))
 app.command(short_help="Find out what to decode with here.")(interruptible(tune))

@@ -137,6 +137,22 @@ def load(
     return language_model
 
 
+def parameters_of(name: str | os.PathLike[str]) -> int:
+    """Return how many parameters a model has, by its configuration alone: nothing is loaded.
+
+    Raises:
+        ModelNotFound: there is no such folder, or the hub does not give the model.
+    """
+    source = _source(name)
+    try:
+        with quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:
+        raise ModelNotFound(_not_found(source, error)) from error
+    return sum(weight.numel() for weight in cast(Any, model).parameters())
+
+
 def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = "") -> LanguageModel:
     """Probe a model that is already loaded; its attention is left as it was.
 
