@@ -39,6 +39,14 @@ def precision(
             "NAMES", "Workloads or files to write on from, as of bench. Default: pg19,humaneval."
         ),
     ] = None,
+    texts: Annotated[
+        list[str] | None,
+        a_text(
+            "NAMES",
+            "Workloads or files that quality is measured on. Default: --prompts where they are "
+            "given, else wikitext,pg19,tinystories,humaneval.",
+        ),
+    ] = None,
     data_dir: Annotated[
         str | None, a_text("DIR", "Folder of the evaluation texts; else data/ in OUTPACE_DATA.")
     ] = None,
@@ -64,6 +72,7 @@ def precision(
         "drafter": drafter,
         "drafter_dtype": drafter_dtype,
         "prompts": names_in(prompts) if prompts else None,
+        "texts": names_in(texts or prompts or []) or None,
         "data_dir": data_dir,
         "limit": limit,
         "max_new_tokens": max_new_tokens,
@@ -98,7 +107,7 @@ def _that_run(asked: Sequence[str], device: str) -> list[str]:
     from ..models.precision import PRECISIONS, check_precision
 
     place = resolve_device(device)
-    found: dict[str, str] = {}
+    found: list[str] = []
     refused: list[OutpaceError] = []
     for name in asked:
         dtype = canonical(name)
@@ -110,14 +119,14 @@ def _that_run(asked: Sequence[str], device: str) -> list[str]:
         except OutpaceError as error:
             refused.append(error)
         else:
-            found.setdefault(dtype, name)
+            found += [dtype] if dtype not in found else []
     if not found:
         if refused:
             raise refused[0]
         raise InvalidArgument(f"no dtypes: give one or more, as in {DTYPES}")
     for why in refused:
         print(f"outpace: left out: {why}", file=sys.stderr)
-    return list(found)
+    return found
 
 
 def _too_large(target: str, dtypes: Sequence[str], device: str) -> bool:

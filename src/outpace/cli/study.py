@@ -28,6 +28,7 @@ _OPTIONS = (
     "device",
     "runtime",
     "prompts",
+    "texts",
     "data_dir",
     "limit",
 )
@@ -59,6 +60,10 @@ def study(
     prompts: Annotated[
         list[str] | None, a_text("NAMES", "Workloads or files, instead of those of the study.")
     ] = None,
+    texts: Annotated[
+        list[str] | None,
+        a_text("NAMES", "What precisions are compared on, instead of the study's."),
+    ] = None,
     data_dir: Annotated[
         str | None, a_text("DIR", "Folder of the evaluation texts; else data/ in OUTPACE_DATA.")
     ] = None,
@@ -78,8 +83,7 @@ def study(
         return 0
     asked = {one: context.params[one] for one in _OPTIONS}
     given = {one: value for one, value in asked.items() if value not in (None, ())}
-    if prompts:
-        given["prompts"] = names_in(prompts)
+    given |= {one: names_in(given[one]) for one in ("prompts", "texts") if one in given}
     names = study_names() if name == "all" else [name]
     axes = dict(_axis(one) for one in axis or ())
     studies = [Study.read(one, quick=quick, options=given, axes=axes) for one in names]
@@ -147,7 +151,7 @@ def run_study(study: "Study", folder: Path, resume: bool) -> int:
         try:
             whole = run.run(journal)
         except (KeyboardInterrupt, OutpaceError):
-            if journal.lines:
+            if journal.of("cell"):
                 _write(study, journal, folder)
             raise
     right = _write(study, journal, folder)

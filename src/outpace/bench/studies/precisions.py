@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InvalidArgument
+from ...errors import InvalidArgument, PromptError
 from ..alone import Errand, Found, alone
 from ..divergence import Laws
 from ..keeping import Notify
@@ -69,18 +69,32 @@ class Readings:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidArgument(f"alone: {name} is {value!r}: give {least} or more")
 
-    def ids(self, tokenizer: Any, data_dir: str | None) -> list[list[int]]:
-        """Return the token ids of the texts.
+    def passages(self, config: Mapping[str, Any]) -> list[str]:
+        """Return the texts, those that the options name where they do.
 
         Raises:
             PromptError: one cannot be read.
         """
-        place = None if data_dir is None else Path(data_dir)
+        place = None if config["data_dir"] is None else Path(config["data_dir"])
         found = load_prompts(
-            list(self.texts), data_dir=place, limit=self.limit, prompt_tokens=self.tokens
+            config["texts"] or list(self.texts),
+            data_dir=place,
+            limit=self.limit,
+            prompt_tokens=self.tokens,
         )
-        texts = [list(tokenizer(one.text)["input_ids"])[: self.tokens] for one in found]
-        return [ids for ids in texts if len(ids) > 1]
+        return [one.text for one in found]
+
+    def ids(self, tokenizer: Any, config: Mapping[str, Any]) -> list[list[int]]:
+        """Return the token ids of the texts; see :meth:`passages`.
+
+        Raises:
+            PromptError: no text has two tokens or more.
+        """
+        texts = self.passages(config)
+        found = [list(tokenizer(text)["input_ids"])[: self.tokens] for text in texts]
+        if not any(len(ids) > 1 for ids in found):
+            raise PromptError("no text to compare precisions on has two tokens: give longer ones")
+        return [ids for ids in found if len(ids) > 1]
 
 
 def precision_of(name: str, config: Mapping[str, Any]) -> str:
@@ -194,7 +208,7 @@ class Alone:
         if not precisions:
             return
         assert setting.readings is not None
-        texts = setting.readings.ids(then.tokenizer, config["data_dir"])
+        texts = setting.readings.ids(then.tokenizer, config)
         widest, laws, own_quality = self._reference(replace(common, texts=texts), precisions)
         for precision in precisions:
             if precision == widest and own_quality is not None:

@@ -125,10 +125,13 @@ class StudyRun:
     def _measure(self, journal: Journal, setting: Setting, run: int, stack: ExitStack) -> Then:
         config = setting.config
         check_ends(config["max_new_tokens"], ())
+        asked = _prompts(config)
+        if setting.readings is not None:
+            setting.readings.passages(config)  # refused now, not once all is measured
         models = self._models(setting)
         if config["ends"] is not None:
             stack.enter_context(_ending(models, config["ends"]))
-        prompts, cut = fit_prompts(_prompts(config), models, config["max_new_tokens"])
+        prompts, cut = fit_prompts(asked, models, config["max_new_tokens"])
         done = _done(journal, setting)
         refused = self._load_own(setting, models)
         methods, refused = self._methods(setting, models, refused)
