@@ -81,7 +81,7 @@ def test_nonsense(run: Run, words: list[object], given: tuple[str, ...], said: t
 def test_texts_that_are_not_there(
     run: Run, words: list[object], option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("outpace.bench.studies.run.load")  # seen before any model is loaded
+    monkeypatch.delattr("outpace.bench.studies.models.load")  # seen before any model is loaded
     ran = run("precision", *words, option, "nothing.txt")
     assert ran.code == 2
     assert ran.out == ""

@@ -207,7 +207,7 @@ def test_nothing_is_measured_again(
     def never(*_: object, **__: object) -> Any:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("outpace.bench.studies.run.load", never)
+    monkeypatch.setattr("outpace.bench.studies.models.load", never)
     resumed(run, whole[0], out)
     assert (out / "records.jsonl").read_bytes() == before
 

@@ -67,8 +67,8 @@ def test_a_report_needs_neither_models_nor_prompts(
     run: Run, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(whole[1], tmp_path / "copy")
-    for name in ("load", "load_prompts"):
-        monkeypatch.delattr(f"outpace.bench.studies.run.{name}")
+    for name in ("models.load", "run.load_prompts"):
+        monkeypatch.delattr(f"outpace.bench.studies.{name}")
     assert run("report", tmp_path / "copy").code == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -69,13 +70,9 @@ class Afterwards:
             for place, difference in enumerate(found[method.name]):
                 self.notify(f"comparing: {method.name}, prompt {difference.prompt + 1}", more=count)
                 count = 0
-                try:
-                    judged = self._judged(judge, method, difference, references, furthest)
-                except (MemoryError, RuntimeError) as error:  # nobody can look: it stays unclear
-                    if not memory.ran_out(error):
-                        raise
-                    memory.let_go()
-                else:
+                what = (judge, method, difference, references, furthest)
+                judged, _ = memory.tried(partial(self._judged, *what))
+                if judged is not None:  # if nobody can look it stays unclear
                     done.differences[method.name][place] = judged
             if whole:
                 self.keeping.differences(method.name, done.differences[method.name])
@@ -149,14 +146,8 @@ class Afterwards:
                     continue
                 prompt = self.bench.prompts[key[0]]
                 ids = context_of(tokenizer, prompt, sample.tokens, sample.answers)
-                try:
-                    nats = surprise(target, ids, _written(tokenizer, prompt, sample))
-                except (MemoryError, RuntimeError) as error:
-                    if not memory.ran_out(error):
-                        raise
-                    memory.let_go()
-                    nats = None
-                done.surprise[known] = nats
+                written = _written(tokenizer, prompt, sample)
+                done.surprise[known], _ = memory.tried(partial(surprise, target, ids, written))
                 self.keeping.surprise(*known, done.surprise[known])
 
 

@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
+from typing import TypeVar
 
 import torch
 
@@ -12,6 +13,7 @@ from ..models.linears import available_memory
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
+T = TypeVar("T")
 _EVERY = 0.005
 """Seconds between two samples."""
 
@@ -99,6 +101,22 @@ def let_go() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def tried(call: Callable[[], T]) -> tuple[T | None, str | None]:
+    """Do something; return what came of it, or why there was no memory for it.
+
+    In that case all that nobody holds is let go. Errors of any other kind are the caller's.
+    """
+    try:
+        return call(), None
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        said = str(error).strip().splitlines()  # Python's own says nothing
+        why = f"out of memory ({said[0]})" if said else "out of memory"
+    let_go()  # outside, where the error no longer holds what was in the way
+    return None, why
 
 
 def ran_out(error: BaseException) -> bool:

@@ -191,19 +191,15 @@ class _Run:
 
     def _survived(self, method: Method, call: Callable[[], None]) -> bool:
         """Do something; where memory runs out that is what there is to say of the method."""
-        try:
+        if method.name in {BASELINE, self.bench.reference}:
             call()
-        except (MemoryError, RuntimeError) as error:
-            if not memory.ran_out(error) or method.name in {BASELINE, self.bench.reference}:
-                raise
-            said = str(error).strip().splitlines()  # Python's own says nothing
-            why = f"out of memory ({said[0]})" if said else "out of memory"
+            return True
+        _, why = memory.tried(call)
+        if why is not None:
             self.methods.remove(method)
             self.done.unusable[method.name] = why
             self.keeping.unusable(method.name, why)
-            memory.let_go()
-            return False
-        return True
+        return why is None
 
     def measure(self) -> None:
         """Write all texts that are left, prompt by prompt, the methods in another order each."""

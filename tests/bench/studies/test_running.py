@@ -14,6 +14,7 @@ from outpace.bench.loop import Loop
 from outpace.bench.measured import Facts, Measured
 from outpace.bench.prices import mean_prices
 from outpace.bench.studies import Study
+from outpace.bench.studies import models as loading
 from outpace.bench.studies import run as running
 from outpace.bench.studies.journal import Journal
 from outpace.bench.studies.outcome import outcomes, rows
@@ -225,8 +226,8 @@ def test_a_setting_without_memory_leaves_the_others(
     text = '[[parts]]\nname = "a"\nmethods = ["plain"]\naxes = { dtype = ["float32", "bfloat16"] }'
     del options["dtype"]
     asked = Study.parse("mine", text, options=options)
-    where = f"outpace.bench.{'studies.run' if what == 'load' else 'baselines'}.{what}"
-    own = running.load if what == "load" else HuggingFace.write
+    where = f"outpace.bench.{'studies.models' if what == 'load' else 'baselines'}.{what}"
+    own = loading.load if what == "load" else HuggingFace.write
 
     def full(first: Any, *given: Any, **named: Any) -> Any:
         dtype = named["dtype"] if what == "load" else str(first.target.dtype)
@@ -333,7 +334,7 @@ def test_models_of_an_earlier_part_are_let_go(study: Make, target: Path, tmp_pat
     text = f'[[parts]]\nname = "a"\nmethods = ["plain"]\naxes = {{ target = {names} }}'
     run = StudyRun(Study.parse("mine", text, options=options), said=lambda _: None)
     run.run(Journal(tmp_path / "out"))
-    assert [key[0] for key in run._loaded] == names[1:]
+    assert [key[0] for key in run._models._loaded] == names[1:]
 
 
 def test_what_is_tuned_is_tuned_once_a_law(study: Make) -> None:

@@ -75,8 +75,8 @@ OPTIONS: Mapping[str, tuple[Any, Check]] = {
 """Name → default, and what is allowed. ``samples`` is how often each prompt is asked with another
 seed, ``turns`` how many turns of a conversation are had at most, ``ends`` a token that ends a text
 as EOS does, where this is not ignored, ``apart`` has each precision measured by itself, one after
-another, for targets of which only one copy fits, ``texts`` are what precisions are compared on, where they
-are; everything else is as in ``outpace bench``."""
+another, for targets of which only one copy fits, ``texts`` are what precisions are compared on;
+everything else is as in ``outpace bench``."""
 DEFAULTS: Mapping[str, Any] = {name: default for name, (default, _) in OPTIONS.items()}
 
 

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ... import zoo
-from ...compose import lacks_model
 from ...errors import InvalidArgument, OutpaceError
-from ...models import LanguageModel, load
+from ...models import LanguageModel
 from ...stopping import check_ends
 from .. import memory
 from ..baselines import TunedAssisted, cannot_assist
 from ..environment import environment
 from ..fitting import fit_prompts
 from ..keeping import Notify, silent
-from ..loop import load_own
 from ..measured import Asked, Measured
 from ..methods import Method, Models
-from ..names import lacks_policy, model_of, needs_drafter, with_length
-from ..plan import make_method, plain_in
+from ..names import lacks_policy, needs_drafter
+from ..plan import make_method
 from ..prices import prices
 from ..runner import Bench
 from ..sample import Writing
 from ..workloads import BenchPrompt, load_prompts
 from .journal import FORMAT, Journal, Recorder
+from .models import Prepare, StudyModels, drafter_of
 from .precisions import Alone, Then, missing
 from .study import Setting, Study, shown
 
@@ -42,8 +41,6 @@ _SAME = {
     *("repeats", "warmup", "runtime", "draft_length"),
 }
 """Options for which transformers' assisted generation is not tuned anew."""
-Prepare = Callable[[Sequence[LanguageModel], str], None]
-"""Has models run as an option says: models and the name of a runtime."""
 
 
 def _as_they_are(models: Sequence[LanguageModel], runtime: str) -> None:
@@ -68,15 +65,14 @@ class StudyRun:
     prepare: Prepare = _as_they_are
     notify: Notify = silent
     said: Callable[[str], None] = print
-    _loaded: dict[tuple[str, str, str], LanguageModel] = field(default_factory=dict)
-    _base: tuple[Any, ...] = ()
-    _others: dict[str, LanguageModel] = field(default_factory=dict)
+    _models: StudyModels = field(init=False)
     _tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     _warm: set[str] = field(default_factory=set)
     _alone: Alone = field(init=False)
 
     def __post_init__(self) -> None:
-        """Have errands told of as texts are."""
+        """Have models run as they are to, and errands told of as texts are."""
+        self._models = StudyModels(self.prepare)
         self._alone = Alone(self.notify)
 
     def run(self, journal: Journal) -> bool:
@@ -106,21 +102,20 @@ class StudyRun:
                 label = f" ({setting.label})" if setting.label else ""
                 self.said(f"{number} of {len(settings)}: {setting.part}{label}")
                 with _threads(setting.config["threads"]), ExitStack() as stack:
-                    try:
-                        then = self._measure(journal, setting, run, stack)
-                        if any(missing(journal, setting, then.unusable)):
-                            self._drop()  # those processes need the room
-                            self._alone.measure(journal, setting, run, then)
-                    except (MemoryError, RuntimeError) as error:
-                        if not memory.ran_out(error):
-                            raise
-                        why = f"out of memory ({str(error).partition(chr(10))[0]})"
+                    _, why = memory.tried(partial(self._whole, journal, setting, run, stack))
+                    if why is not None:
                         journal.add("impossible", setting=setting.id, run=run, why=why)
                         self.said(f"{setting.part}{label}: {why}: the others go on")
-                        self._drop()
+                        self._models.drop()
             journal.add("end", number=run)
             self._alone.close()
         return all(finished(journal, one) for one in self.study.settings())
+
+    def _whole(self, journal: Journal, setting: Setting, run: int, stack: ExitStack) -> None:
+        then = self._measure(journal, setting, run, stack)
+        if any(missing(journal, setting, then.unusable)):
+            self._models.drop()  # those processes need the room
+            self._alone.measure(journal, setting, run, then)
 
     def _measure(self, journal: Journal, setting: Setting, run: int, stack: ExitStack) -> Then:
         config = setting.config
@@ -128,12 +123,12 @@ class StudyRun:
         asked = _prompts(config)
         if setting.readings is not None:
             setting.readings.passages(config)  # refused now, not once all is measured
-        models = self._models(setting)
+        models = self._models.of(setting)
         if config["ends"] is not None:
             stack.enter_context(_ending(models, config["ends"]))
         prompts, cut = fit_prompts(asked, models, config["max_new_tokens"])
         done = _done(journal, setting)
-        refused = self._load_own(setting, models)
+        refused = self._models.own(setting, models)
         methods, refused = self._methods(setting, models, refused)
         used = {m.name: m for method in methods for m in method.models_used[1:]}
 
@@ -194,53 +189,6 @@ class StudyRun:
         """Remember what transformers' assisted generation was best at, for settings like it."""
         if done is not None and TUNED in done.methods:
             self._tuned[_law(setting)] = done.methods[TUNED].settings
-
-    def _drop(self, wanted: Container[tuple[str, str, str]] = ()) -> None:
-        """Let all models go but those: others would be in the way of a later part."""
-        for key in [key for key in self._loaded if key not in wanted]:
-            del self._loaded[key]
-        if not self._loaded:
-            self._others.clear()
-        memory.let_go()
-
-    def _models(self, setting: Setting) -> Models:
-        config = setting.config
-        drafter = drafter_of(config)
-        wanted = any(needs_drafter(one.name) or lacks_model(one.name) for one in setting.methods)
-        device, dtype, own = config["device"], config["dtype"], config["drafter_dtype"]
-        keys = [(config["target"], dtype, device)]
-        keys += [(drafter, own or dtype, device)] if drafter is not None and wanted else []
-        named = {model_of(with_length(one.name)[0]) for one in setting.methods}
-        base = (*keys, own, frozenset(named))
-        if base != self._base:
-            self._others.clear()  # another precision or device, or models of an earlier part
-            self._base = base
-        self._drop(keys)
-        loaded = [self._load(*key) for key in keys]
-        self.prepare(loaded, config["runtime"])
-        drafting = loaded[1] if len(loaded) > 1 else None
-        return Models(loaded[0], drafting, self._others, drafter_dtype=own)
-
-    def _load(self, name: str, dtype: str, device: str) -> LanguageModel:
-        key = (name, dtype, device)
-        if key not in self._loaded:
-            self._loaded[key] = load(name, dtype=dtype, device=device)
-        return self._loaded[key]
-
-    def _load_own(self, setting: Setting, models: Models) -> dict[str, str]:
-        """Load what single methods run; return why some cannot, in another precision for one."""
-        refused, own = {}, dict[int, LanguageModel]()
-        for one in setting.methods:
-            if lacks_policy(one.name):
-                continue
-            try:
-                own |= {id(model): model for model in load_own(one.name, models)}
-            except OutpaceError as error:
-                if plain_in(one.name) is None:
-                    raise
-                refused[one.name] = str(error)
-        self.prepare(list(own.values()), setting.config["runtime"])
-        return refused
 
     def _methods(
         self, setting: Setting, models: Models, known: Mapping[str, str]
@@ -327,14 +275,6 @@ def finished(journal: Journal, setting: Setting) -> bool:
 def is_missing(why: str | None) -> bool:
     """Return whether a method has no figures because something it needs does not exist yet."""
     return why is not None and why.startswith(MISSING)
-
-
-def drafter_of(config: Any) -> str | None:
-    """Return the draft model of a setting: the embedded target has its own."""
-    if config["drafter"] is not None:
-        return str(config["drafter"])
-    pair = zoo.partner(config["target"])
-    return pair if pair.startswith(zoo.PREFIX) else None
 
 
 def _prompts(config: Any) -> list[BenchPrompt]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..record import Record
 from ..verdict import fastest
+from .models import drafter_of
 from .outcome import Outcome
-from .run import drafter_of
 from .study import Study
 
 EMBEDDED = "zoo:"
