@@ -7,6 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+_INT8 = ("CB", "SCB")
+"""What bitsandbytes calls int8 weights and their scales."""
+
 
 def footprint(model: nn.Module) -> int:
     """Return the bytes of all weights of a model and of its packed layers.
@@ -28,6 +31,11 @@ def weights(model: nn.Module) -> Iterator[Tensor]:
         for name, buffer in module.named_buffers(recurse=False):
             if name not in module._non_persistent_buffers_set:
                 yield buffer
+        # where bitsandbytes puts its int8 and the scales at the first forward
+        state = getattr(module, "state", None)
+        yield from (
+            part for name in _INT8 if isinstance(part := getattr(state, name, None), Tensor)
+        )
 
 
 def held_by(tensor: Any) -> Iterator[Tensor]:
@@ -38,7 +46,7 @@ def held_by(tensor: Any) -> Iterator[Tensor]:
             yield from held_by(getattr(tensor, name))
         return
     yield tensor.detach()
-    for name in ("CB", "SCB"):  # bitsandbytes' int8
+    for name in _INT8:
         if isinstance(part := getattr(tensor, name, None), Tensor):
             yield part
     state = getattr(tensor, "quant_state", None)  # and its 4 bits
