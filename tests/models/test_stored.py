@@ -1,6 +1,6 @@
 """What the configuration of a checkpoint says of its precision."""
 
-from enum import Enum
+from enum import StrEnum
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +9,7 @@ from transformers import AwqConfig, BitsAndBytesConfig, GPTQConfig, LlamaConfig
 from outpace.models.stored import MIXING, stored_precision
 
 
-class Method(str, Enum):
+class Method(StrEnum):
     """As transformers' own names of methods."""
 
     OURS = "ours"
