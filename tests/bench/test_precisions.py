@@ -1,38 +1,30 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from conftest import blurred
 from outpace.bench import Bench, BenchPrompt, Models, Writing, check_methods, make_method
 from outpace.bench.names import in_precision, with_length
 from outpace.bench.plan import plain_in
 from outpace.bench.precisions import canonical, models_of
 from outpace.errors import InvalidArgument, UnknownName
 from outpace.models import LanguageModel, load
-from outpace.models.tiny import tiny_model
 
 SEP = os.sep
 
 
-def named(name: str, model: LanguageModel) -> LanguageModel:
-    model.name = name
-    return model
-
-
 @pytest.fixture
-def narrow() -> Models:
+def narrow(in_dtype: Callable[[torch.dtype], Models]) -> Models:
     """A pair in bfloat16, each with a name of its own."""
-    drafter = blurred()
-    drafter.model.to(torch.bfloat16)  # type: ignore[arg-type]
-    drafter.dtype = torch.bfloat16
-    target = tiny_model(dtype=torch.bfloat16)
-    return Models(named("the target", target), named("the drafter", drafter))
+    made = in_dtype(torch.bfloat16)
+    assert made.drafter is not None
+    made.target.name, made.drafter.name = "the target", "the drafter"
+    return made
 
 
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What is loaded by name, and in which dtype."""
     asked = []
 
