@@ -303,7 +303,7 @@ def test_draft_models_are_loaded_once(models: Models) -> None:
     drafters = [loop.decoder.drafter for loop in loops if isinstance(loop, Loop)]
     assert [isinstance(drafter, ModelDrafter) for drafter in drafters] == [True, True]
     assert drafters[0].model is drafters[1].model  # type: ignore[attr-defined]
-    assert list(pair.others) == ["zoo:small"]
+    assert list(pair.others) == ["zoo:small in float32"]
 
 
 def test_a_drafter_with_another_tokenizer(models: Models, tmp_path: Path) -> None:

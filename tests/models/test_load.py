@@ -8,7 +8,7 @@ import torch
 from outpace.errors import InvalidArgument, ModelNotFound, UnknownName, UnsupportedModel
 from outpace.models import load
 from outpace.models.attention import NAME
-from outpace.models.load import resolve_device, resolve_dtype
+from outpace.models.load import check_arithmetic, parameters_of, resolve_device, resolve_dtype
 from outpace.models.tiny import tiny_model
 
 
@@ -80,3 +80,47 @@ def test_dtypes_and_devices():
     for name in ("toaster", "cuda:99"):
         with pytest.raises(InvalidArgument, match=f"device '{name}' cannot be used here"):
             resolve_device(name)
+
+
+def test_a_dtype_without_products_is_refused(folder, monkeypatch):
+    real, place = torch.nn.functional.linear, torch.device("cpu")
+
+    def lacking(rows, weight, bias=None):
+        if rows.dtype == torch.float16:
+            raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Half'. More\nand more")
+        return real(rows, weight, bias)
+
+    check_arithmetic(torch.float16, place)
+    monkeypatch.setattr(torch.nn.functional, "linear", lacking)
+    for dtype in (torch.float32, torch.bfloat16):
+        check_arithmetic(dtype, place)
+    said = (
+        'dtype float16 on cpu: it cannot be multiplied there ("addmm_impl_cpu_" not implemented '
+        "for 'Half'): give float32 or bfloat16"
+    )
+    for call in (
+        lambda: check_arithmetic(torch.float16, place),
+        lambda: load(folder, dtype="float16", device="cpu"),
+        lambda: load("nowhere", dtype="fp16", device="cpu"),  # before anything is read
+    ):
+        with pytest.raises(InvalidArgument) as refusal:
+            call()
+        assert str(refusal.value) == said
+    load(folder, dtype="bfloat16", device="cpu")
+
+
+def test_parameters_are_counted_without_the_weights(folder, tmp_path):
+    assert parameters_of(folder) == tiny_model().parameters
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    assert parameters_of(tmp_path) == parameters_of(str(folder))
+    assert parameters_of("zoo:small") == load("zoo:small", device="cpu").parameters
+    values = json.loads((folder / "config.json").read_text())
+    values["num_hidden_layers"] += 1
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert parameters_of(tmp_path) > parameters_of(folder)
+    with pytest.raises(ModelNotFound, match="no such folder"):
+        parameters_of(tmp_path / "missing")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelNotFound, match="the configuration cannot be read") as refusal:
+        parameters_of(tmp_path)
+    assert "\n" not in str(refusal.value)

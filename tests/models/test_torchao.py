@@ -61,7 +61,11 @@ def asked(monkeypatch):
         layer.weight = small
 
     package, module = ModuleType("torchao"), ModuleType("torchao.quantization")
-    for name in ("Int8DynamicActivationInt8WeightConfig", "Int4WeightOnlyConfig"):
+    for name in (
+        "Int8DynamicActivationInt8WeightConfig",
+        "Int4WeightOnlyConfig",
+        "Float8DynamicActivationFloat8WeightConfig",
+    ):
         setattr(module, name, config(name))
     module.PerRow, module.quantize_ = lambda: "a row", quantize_
     package.quantization = module
@@ -76,12 +80,25 @@ def on_cuda(model):
     return model
 
 
-@pytest.mark.parametrize(("precision", "head"), [("int8", False), ("int8", True), ("int4", False)])
-def test_a_copy_on_cuda_asks_torchao(asked, precision, head):
+@pytest.fixture
+def chip(monkeypatch):
+    """The compute capability of the GPU that is not there."""
+    found = [(8, 9)]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: found[0])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old chip")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("precision", "head"),
+    [("int8", False), ("int8", True), ("int4", False), ("fp8", False), ("fp8", True)],
+)
+def test_a_copy_on_cuda_asks_torchao(asked, chip, precision, head):
     model = on_cuda(llama())
     before, wanted = digest(model), model.stock_logits(torch.arange(9)[None])
     if head:  # 101 rows are no multiple of 8
-        with pytest.raises(InvalidArgument, match=r"lm_head has 64 inputs and 101 outputs, int8"):
+        said = rf"lm_head has 64 inputs and 101 outputs, {precision}"
+        with pytest.raises(InvalidArgument, match=said):
             quantized(model, precision, head=True)
         return
     small = quantized(model, precision)
@@ -101,6 +118,10 @@ def test_a_copy_on_cuda_asks_torchao(asked, precision, head):
                     "int4_packing_format": "tile_packed_to_4d",
                     "set_inductor_config": False,
                 },
+            ),
+            "fp8": (
+                "Float8DynamicActivationFloat8WeightConfig",
+                {"granularity": "a row", "set_inductor_config": False},
             ),
         }[precision]
     )
@@ -138,12 +159,71 @@ def test_it_drafts_and_the_text_stays(asked):
         ("int8", (16, 60), "60 inputs and 16 outputs, int8 on a GPU needs a multiple of 8 and one"),
         ("int8", (20, 64), "64 inputs and 20 outputs, int8 on a GPU needs a multiple of 8 and one"),
         ("int4", (16, 96), "96 inputs and 16 outputs, int4 on a GPU needs a multiple of 64: give"),
+        (
+            "fp8",
+            (16, 72),
+            "72 inputs and 16 outputs, fp8 on a GPU needs a multiple of 16 and one of 16",
+        ),
+        ("fp8", (24, 64), "64 inputs and 24 outputs, fp8 on a GPU needs a multiple of 16 and one"),
     ],
 )
 def test_sizes(asked, precision, sizes, said):
     with pytest.raises(InvalidArgument, match=said):
         TorchaoLinear(precision, torch.ones(sizes), None)
     assert not asked
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("precision", ["fp8", "int8"])
+def test_fp8_is_made_from_bfloat16_alone(asked, monkeypatch, precision, dtype):
+    given, module = [], sys.modules["torchao.quantization"]
+    quantize = module.quantize_
+
+    def looked(layer, config):
+        given.append(layer.weight.dtype)
+        quantize(layer, config)
+
+    monkeypatch.setattr(module, "quantize_", looked)
+    weight = torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    layer = TorchaoLinear(precision, weight, torch.ones(32, dtype=dtype))
+    assert given == [torch.bfloat16 if precision == "fp8" else dtype]
+    rows = torch.eye(64, dtype=dtype)[:5]
+    wanted = rows.float() @ weight.float().t() + 1
+    assert layer(rows).dtype == dtype
+    assert (layer(rows).float() - wanted).norm() < 0.02 * wanted.norm()
+    assert layer.precision == precision
+
+
+def test_fp8_needs_a_chip_that_has_it(asked, chip, tmp_path):
+    check_precision("fp8", CUDA)
+    chip[0] = (9, 0)
+    check_precision("fp8", CUDA)
+    chip[0] = (8, 6)
+    check_precision("int8", CUDA)  # the others do not ask
+    said = (
+        "precision fp8 on an old chip: its compute capability is 8.6, fp8 needs 8.9 or more: give "
+        "int8"
+    )
+    for call in (
+        lambda: check_precision("fp8", CUDA),
+        lambda: quantized(on_cuda(llama()), "fp8"),
+    ):
+        with pytest.raises(InvalidArgument) as refusal:
+            call()
+        assert str(refusal.value) == said
+    assert not asked
+
+
+def test_fp8_is_not_for_the_processor(tmp_path):
+    said = "precision fp8 on cpu: it is made for cuda: give device cuda, or dtype bfloat16"
+    for call in (
+        lambda: check_precision("fp8", torch.device("cpu")),
+        lambda: quantized(llama(), "fp8"),
+        lambda: load(tmp_path / "nowhere", dtype="fp8", device="cpu"),  # before anything is read
+    ):
+        with pytest.raises(InvalidArgument) as refusal:
+            call()
+        assert str(refusal.value) == said
 
 
 def test_a_gpu_that_is_too_old(asked, monkeypatch):
@@ -168,8 +248,8 @@ def test_a_kernel_that_fails(asked, monkeypatch):
         quantized(on_cuda(llama()), "int8")
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_without_torchao(monkeypatch, precision, tmp_path):
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp8"])
+def test_without_torchao(monkeypatch, chip, precision, tmp_path):
     monkeypatch.setitem(sys.modules, "torchao", None)
     said = f"precision {precision} on cuda needs torchao: pip install torchao"
     with pytest.raises(InvalidArgument) as refusal:

@@ -40,7 +40,9 @@ def _in(model: LanguageModel, dtype: str | None, models: Models) -> LanguageMode
     """Return a model in a precision; None is the one it has."""
     if dtype is None or model.precision == (dtype := canonical(dtype)):
         return model
-    key = f"{model.name} in {dtype}"
+    # models that were wrapped may have one name
+    which = model.name if model.source else f"{model.name} ({model.fingerprint})"
+    key = f"{which} in {dtype}"
     if key not in models.others:
         models.others[key] = _copy(model, dtype)
     return models.others[key]

@@ -28,6 +28,8 @@ def weights(model: nn.Module) -> Iterator[Tensor]:
         for name, buffer in module.named_buffers(recurse=False):
             if name not in module._non_persistent_buffers_set:
                 yield buffer
+        # where bitsandbytes puts its int8 and the scales at the first forward
+        yield from _int8(getattr(module, "state", None))
 
 
 def held_by(tensor: Any) -> Iterator[Tensor]:
@@ -38,15 +40,20 @@ def held_by(tensor: Any) -> Iterator[Tensor]:
             yield from held_by(getattr(tensor, name))
         return
     yield tensor.detach()
-    for name in ("CB", "SCB"):  # bitsandbytes' int8
-        if isinstance(part := getattr(tensor, name, None), Tensor):
-            yield part
+    yield from _int8(tensor)
     state = getattr(tensor, "quant_state", None)  # and its 4 bits
     while state is not None:
         yield from (state.absmax, state.code)
         if isinstance(state.offset, Tensor):
             yield state.offset
         state = state.state2
+
+
+def _int8(holder: Any) -> Iterator[Tensor]:
+    """Yield the int8 weights and the scales that bitsandbytes keeps in an object."""
+    for name in ("CB", "SCB"):
+        if isinstance(part := getattr(holder, name, None), Tensor):
+            yield part
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:

@@ -20,7 +20,7 @@ from .kv import Shape, SlotCache
 from .mask import MaskBuilder
 from .runtime import EagerRuntime, Inputs, Runtime, everything
 from .step import Step
-from .stored import stored_precision
+from .stored import MIXING, stored_precision
 
 if TYPE_CHECKING:
     from .preparing import Prepared
@@ -126,7 +126,7 @@ class LanguageModel:
 
         Not so in LLM.int8(): which features are computed in 16 bits depends on all rows.
         """
-        mixing = stored_precision(self.model.config) == "bitsandbytes int8"
+        mixing = stored_precision(self.model.config) == MIXING
         return not mixing and all(getattr(one, "rows_alone", True) for one in self._packed)
 
     @property

@@ -1,6 +1,7 @@
 """Models by folder or hub name: dtype, device, tokenizer, and errors a person can act on."""
 
 import gc
+import logging
 import os
 import re
 import warnings
@@ -21,7 +22,7 @@ from .language_model import LanguageModel
 from .precision import PRECISIONS, check_precision, quantized
 from .probe import probe
 from .quiet import quiet
-from .stored import stored_precision
+from .stored import MIXING, stored_precision
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -32,6 +33,8 @@ DTYPES: Mapping[str, torch.dtype] = {
     "bf16": torch.bfloat16,
 }
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_CASTS = "bitsandbytes.autograd._functions"
+"""The logger that says at every product of LLM.int8() that it is one of float16."""
 
 
 def check_dtype(name: str) -> None:
@@ -120,6 +123,8 @@ def load(
             f"{source} was stored in {stored}, it cannot be made {precision}: give dtype bfloat16, "
             "in which everything else of it is, or another checkpoint"
         )
+    if stored == MIXING:  # as it was stored, so there is nothing to do about it
+        logging.getLogger(_CASTS).setLevel(logging.ERROR)
     model = _weights(source, chosen, place, stored)
     if not stored:  # those are where they stay
         cast(Any, model).to(place)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+MIXING = "bitsandbytes int8"
+"""LLM.int8(): which features are multiplied in 16 bits depends on all rows of a forward."""
+
 
 def stored_precision(config: Any) -> str | None:
     """Return how the weights of a checkpoint were quantised, as in ``bitsandbytes nf4``.
