@@ -28,6 +28,7 @@ from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
 from outpace.drafters.retokenized import RetokenizedDrafter
 from outpace.errors import InvalidArgument, PromptError, UnknownName, UnsupportedModel
+from outpace.lengths.fixed import FixedLength
 from outpace.models import load
 from outpace.models.tiny import tiny_model
 from outpace.sampling import Sampler
@@ -432,7 +433,9 @@ def test_what_time_decided_is_repeated_to_compare(
             return super().verify(tree, logits, sampler)
 
     loop, watching = Loop("ngram", models, 5), Watching()
-    loop.decoder = Decoder(models.target, Moody(), verifier=watching)
+    # a gate would go by the clock as well
+    fixed = FixedLength(5)
+    loop.decoder = Decoder(models.target, Moody(), verifier=watching, lengths=fixed)
     writing = Writing(24)
     tokens = loop.write(prompts[0], writing).tokens
     first, watching.seen = watching.seen, []

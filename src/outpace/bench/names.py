@@ -55,7 +55,8 @@ def in_precision(name: str) -> tuple[str, str | None, str | None]:
         UnknownName: no such dtype.
     """
     method, in_, dtypes = name.rpartition(_IN)
-    if not in_ or os.sep in method or not _DTYPES.fullmatch(dtypes):
+    is_path = os.sep in method or os.path.exists(name)
+    if not in_ or is_path or not _DTYPES.fullmatch(dtypes):
         return name, None, None
     target, _, drafter = dtypes.partition("/")
     check_dtype(target)
