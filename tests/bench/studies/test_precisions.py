@@ -76,6 +76,11 @@ def by_method(study: Study, journal: Journal) -> dict[str, Row]:
     return {row.method: row for row in rows(outcomes(study, journal), "a")}
 
 
+def page(study: Study, journal: Journal, folder: Path) -> str:
+    write_results(study, journal, outcomes(study, journal), folder)
+    return (folder / "results.md").read_text()
+
+
 def test_each_precision_is_measured_alone_and_beside_the_others(
     asked: Callable[..., Study], run: Go, errands: list[Errand], tmp_path: Path
 ) -> None:
@@ -114,8 +119,7 @@ def test_each_precision_is_measured_alone_and_beside_the_others(
     lookup = found["prompt-lookup@3 in int8"].result
     assert lookup is not None
     assert (lookup["identical"], lookup["compared_with"]) == (True, "plain in int8")
-    write_results(study, journal, outcomes(study, journal), tmp_path)
-    text = (tmp_path / "results.md").read_text()
+    text = page(study, journal, tmp_path)
     assert "reserved MB" not in text  # there is no GPU
     assert "J/token" not in text
     assert (tmp_path / "a-grid.png").stat().st_size > 10_000
@@ -140,6 +144,7 @@ def test_the_widest_that_fits(
     run: Go,
     errands: list[Errand],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     sent = precisions.alone
 
@@ -149,8 +154,13 @@ def test_the_widest_that_fits(
         return sent(errand)
 
     monkeypatch.setattr(precisions, "alone", small)
-    journal = run(asked("bfloat16", "int8"))
+    study = asked("bfloat16", "int8")
+    journal = run(study)
     assert {line["reference"] for line in journal.of("quality")} == {"bfloat16"}
+    text = page(study, journal, tmp_path)
+    assert "2 passages of" in text
+    assert "without a BOS" in text
+    assert "are against bfloat16" in text
     (line,) = journal.of("quality", precision="bfloat16")
     assert line["quality"]["kl"] == [0.0, 0.0]
 
@@ -177,6 +187,28 @@ def test_what_is_missing_is_measured_later(
     before = {line["precision"]: line["quality"] for line in journal.of("quality")}
     assert {line["precision"]: line["quality"] for line in again.of("quality")} == before
     assert len(again.of("cell")) == len(journal.of("cell"))  # no text is written again
+
+
+def test_what_a_process_refuses_is_said(
+    asked: Callable[..., Study],
+    run: Go,
+    errands: list[Errand],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    sent = precisions.alone
+
+    def failing(errand: Errand) -> Found:
+        short = errand.dtype == "int8" and errand.texts
+        return Found(refused="its logits are no numbers") if short else sent(errand)
+
+    monkeypatch.setattr(precisions, "alone", failing)
+    study = asked("bfloat16", "int8")
+    journal = run(study)
+    assert "int8, in a process of its own: its logits are no numbers" in page(
+        study, journal, tmp_path
+    )
+    assert by_method(study, journal)["plain in int8"].figure("kl") is None
 
 
 def test_a_precision_that_cannot_be_had_leaves_the_others(

@@ -209,6 +209,11 @@ class Alone:
             return
         assert setting.readings is not None
         texts = setting.readings.ids(then.tokenizer, config)
+        bos = then.tokenizer.bos_token_id
+        read = {
+            "names": config["texts"] or list(setting.readings.texts),
+            "bos": bos is not None and all(ids[0] == bos for ids in texts),
+        }
         widest, laws, own_quality = self._reference(replace(common, texts=texts), precisions)
         for precision in precisions:
             if precision == widest and own_quality is not None:
@@ -216,7 +221,7 @@ class Alone:
             else:
                 against = None if laws is None else str(laws.path)
                 found = alone(replace(common, dtype=precision, texts=texts, reference=against))
-            about = {"precision": precision, "reference": widest, "texts": len(texts)}
+            about = {"precision": precision, "reference": widest, **read}
             journal.add("quality", setting=setting.id, run=run, **about, **_plain(found))
             self.notify(f"alone: {precision}")
 

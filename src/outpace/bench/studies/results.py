@@ -150,6 +150,10 @@ def warnings(journal: Journal, found: Sequence[Outcome]) -> list[str]:
     for line in journal.of("impossible"):
         name = line["setting"].rpartition("#")[0]
         where.setdefault(f"{name}: no figures: {line['why']}", [])
+    for kind, of in (("alone", "method"), ("quality", "precision")):
+        for line in journal.of(kind):
+            if line.get("refused"):  # that it had figures beside the others says nothing of this
+                where.setdefault(f"{line[of]}, in a process of its own: {line['refused']}", [])
     for outcome in found:
         setting = outcome.setting
         for one in outcome.record["warnings"]:

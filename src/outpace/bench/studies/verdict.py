@@ -23,7 +23,24 @@ def lead(study: Study, found: Sequence[Outcome]) -> list[str]:
         told.append(_theirs(small, gpu))
     told += [text for text in (study.question, study.reference) if text]
     told.append(_how(study))
-    return told
+    return told + list(dict.fromkeys(text for one in found for text in _read(one)))
+
+
+def _read(outcome: Outcome) -> list[str]:
+    """Say what precisions were compared on, and how perplexity is counted there."""
+    lines = [line for line in outcome.quality.values() if line.get("quality")]
+    if not lines:
+        return []
+    first = lines[0]
+    tokens = first["quality"]["tokens"]
+    bos = "after the tokenizer's BOS" if first["bos"] else "without a BOS"
+    return [
+        f"Precisions were compared on {len(tokens)} passages of {', '.join(first['names'])}, "
+        f"{sum(tokens):,} tokens, {bos}: each passage is one window of up to "
+        f"{max(tokens) + 1} tokens, every token after its first is scored once, PPL is weighted by "
+        f"token, KL divergence and best tokens are against {first['reference']}; brackets are "
+        "over passages. Each was read, and memory measured, in a process of its own."
+    ]
 
 
 def _theirs(small: bool, gpu: bool) -> str:
