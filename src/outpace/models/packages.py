@@ -27,6 +27,7 @@ from ..sampling import Pick
 from ..types import causal
 from .attention import narrow
 from .kv import Shape, SlotCache
+from .packed_products import by_packed_weights
 from .products import multiplies_bfloat16, pairwise
 from .quiet import quiet
 from .runtime import Inputs, Runtime, rows_kept
@@ -196,7 +197,7 @@ def compile_packages(
                 with narrow():
                     given = _example(shapes, dtype, vocabulary, *_ROUND)
                     programs[NARROW] = _export(step, given)
-                with pairwise():
+                with pairwise(), by_packed_weights():
                     for part, backend in _BACKENDS.items():
                         note(f"compiling for {part} forwards")
                         _package(programs[part], backend, made / f"{part}.so", Path(place))

@@ -16,6 +16,7 @@ from ..errors import OutpaceError, RuntimeUnavailable
 from . import artefacts
 from .mask import MaskBuilder
 from .packages import PackagedRuntime, compile_packages, need_compiler
+from .packed_products import exportable
 from .step import Step
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Prepared:
             model = self._model
             masks = MaskBuilder(model.config, model.dtype, model.name, packed_width=None)
             try:
-                with model.attached():
+                with model.attached(), exportable(model.model):
                     compile_packages(
                         Step(model.model, masks),
                         self._shapes,
