@@ -114,11 +114,10 @@ def test_what_is_exported_computes_the_same(name, dtype, weight):
 def test_layers_stand_aside_for_the_export_alone():
     small = quantized(llama(tied=True), "int8")
     before = dict(small.model.named_modules())
-    with pytest.raises(KeyboardInterrupt), exportable(small.model):
+    with exportable(small.model):
         within = list(small.model.modules())
         assert not any(isinstance(one, Int8Linear | SmallInt8Linear) for one in within)
         assert sum(isinstance(one, ExportedInt8Linear) for one in within) == 14
-        raise KeyboardInterrupt
     assert dict(small.model.named_modules()) == before
 
 

@@ -55,7 +55,8 @@ class ExportedInt8Linear(nn.Module):
             out = out * (peaks / self.levels)
         if self.bias is not None:
             out = out + self.bias
-        return out.view(*x.shape[:-1], -1).to(x.dtype)
+        given: Tensor = out.view(*x.shape[:-1], -1).to(x.dtype)
+        return given
 
 
 class Int8Linear(nn.Module):
@@ -89,7 +90,7 @@ class Int8Linear(nn.Module):
         self.packed_numel = weight.numel()
         self.packed_bytes = weight.numel() + 8 * len(scales)  # a scale and a column sum an output
         self.first = weight.flatten()[:64].clone()
-        self.content = hashlib.sha256(rounded.contiguous().cpu().numpy()).hexdigest()
+        self.content = hashlib.sha256(rounded.contiguous().cpu().numpy().data).hexdigest()
 
     def exported(self) -> nn.Module:
         """Return what is compiled in its place, with a copy of the weights."""
