@@ -25,7 +25,7 @@ def warm(
         list[str] | None,
         a_text("MODEL", "A draft model to compile too; zoo:target has its own; may be repeated."),
     ] = None,
-    dtype: Annotated[str, a_text("NAME", "float32, bfloat16, float16, int8.")] = "bfloat16",
+    dtype: Annotated[str, a_text("NAME", "float32, bfloat16, float16, int8, int4.")] = "bfloat16",
 ) -> int:
     """Compile models for this machine's CPU ahead, so that the next run starts at full speed."""
     from .screen import loading

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -49,19 +49,20 @@ def _put(model: nn.Module, path: str, layer: nn.Module) -> None:
 def by_packed_weights() -> Iterator[None]:
     """Have Inductor compile products by int8 and int4 weights, whatever computes the others.
 
-    There is one choice for each, so nothing is tried out and nothing is printed.
+    There is one choice for each, so nothing is tried out and nothing is printed. Where the compiler
+    is not as expected it refuses what has such products, and compiles all else as ever.
     """
-    lowerings: dict[Any, Any] = importlib.import_module(f"{_INDUCTOR}.lowering").lowerings
-    templates: Any = importlib.import_module(f"{_INDUCTOR}.codegen.cpp_micro_gemm")
-    kernels: dict[Any, Any] = templates.micro_gemm_configs
-    kernel = templates.CppMicroGemmFP32Vec
     with ExitStack() as after:
-        after.callback(kernels.__setitem__, kernel, kernels[kernel])
-        kernels[kernel] = [*kernels[kernel], *_for_float_rows(templates)]
-        for name, backend in _BACKENDS.items():
-            op = getattr(torch.ops.aten, name)
-            for key in (op, op.default):
-                if key in lowerings:
+        with suppress(ImportError, AttributeError, TypeError, KeyError):
+            lowerings: dict[Any, Any] = importlib.import_module(f"{_INDUCTOR}.lowering").lowerings
+            templates: Any = importlib.import_module(f"{_INDUCTOR}.codegen.cpp_micro_gemm")
+            kernels: dict[Any, Any] = templates.micro_gemm_configs
+            kernel = templates.CppMicroGemmFP32Vec
+            after.callback(kernels.__setitem__, kernel, kernels[kernel])
+            kernels[kernel] = [*kernels[kernel], *_for_float_rows(templates)]
+            for name, backend in _BACKENDS.items():
+                op = getattr(torch.ops.aten, name)
+                for key in (op, op.default):
                     after.callback(lowerings.__setitem__, key, lowerings[key])
                     lowerings[key] = _with_backend(lowerings[key], backend)
         yield
