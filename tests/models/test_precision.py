@@ -9,9 +9,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from outpace import Decoder, testing
 from outpace.errors import InvalidArgument, UnknownName, UnsupportedModel
-from outpace.models import LanguageModel, load, precision, wrap
+from outpace.models import LanguageModel, artefacts, load, precision, preparing, wrap
+from outpace.models import int8_linear as int8_linear_module
 from outpace.models.int4_linear import Int4Linear
-from outpace.models.int8_linear import Int8Linear, SmallInt8Linear, int8_linear
+from outpace.models.int8_linear import (
+    ExportedInt8Linear,
+    Int8Linear,
+    SmallInt8Linear,
+    int8_linear,
+)
+from outpace.models.packed_products import exportable
 from outpace.models.precision import check_precision, quantized
 from outpace.models.tiny import tiny_model
 
@@ -89,6 +96,58 @@ def test_a_layer_is_near_the_float_one(name, weight):
     wanted = rows @ weight.t()
     assert (layer(rows) - wanted).norm() < NEAR[name] * wanted.norm()
     assert torch.isnan(layer(rows * torch.nan)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["int8", "small-int8"])
+def test_what_is_exported_computes_the_same(name, dtype, weight):
+    layer = LAYERS[name](weight.to(dtype), torch.linspace(-1, 1, 48).to(dtype))
+    rows = torch.randn(2, 32, 128, generator=torch.Generator().manual_seed(1)).to(dtype)
+    rows[0, 5] = 0
+    got, wanted = layer.exported()(rows), layer(rows)
+    assert (got.dtype, got.shape) == (dtype, wanted.shape)
+    # far nearer to one another than to the float product: the same numbers, rounded otherwise
+    near = 1e-5 if dtype == torch.float32 else 5e-3
+    assert (got - wanted).norm() < near * wanted.norm()
+
+
+def test_layers_stand_aside_for_the_export_alone():
+    small = quantized(llama(tied=True), "int8")
+    before = dict(small.model.named_modules())
+    with exportable(small.model):
+        within = list(small.model.modules())
+        assert not any(isinstance(one, Int8Linear | SmallInt8Linear) for one in within)
+        assert sum(isinstance(one, ExportedInt8Linear) for one in within) == 14
+    assert dict(small.model.named_modules()) == before
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("int8", 0), ("int8", 2**20), ("int4", 0)])
+def test_all_packed_weights_are_in_the_identity(kind, limit, monkeypatch):
+    monkeypatch.setattr(int8_linear_module, "SMALL", limit)
+    models = [llama(), llama(), llama()]
+    with torch.no_grad():
+        weight = models[2].model.model.layers[1].mlp.up_proj.weight
+        # two rows change places, far from the first weights
+        weight[[90, 91]] = weight[[91, 90]]
+    small = [quantized(model, kind) for model in models]
+    assert len({one.fingerprint for one in small}) == 1
+    keys = [artefacts.key_of(artefacts.identity(one)) for one in small]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_weights_that_are_not_compiled_are_said_at_once(monkeypatch):
+    monkeypatch.setattr(preparing, "compile_packages", None)
+    monkeypatch.setattr(artefacts, "identity", None)
+    small = quantized(llama(), "int8")
+    monkeypatch.setattr(SmallInt8Linear, "compiles", False)
+    small.use_runtime("compile", wait=True)
+    assert small.runtime_note == (
+        "a random Llama (int8) runs eagerly: weights in int8 are not compiled on a CPU"
+    )
+    stored = llama()
+    stored.model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    stored.use_runtime("compile", wait=True)
+    assert "weights in bitsandbytes int8 are not compiled on a CPU" in stored.runtime_note
 
 
 @pytest.mark.parametrize(

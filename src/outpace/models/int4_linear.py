@@ -22,6 +22,7 @@ class Int4Linear(nn.Module):
     """
 
     precision = "int4"
+    compiles = True
     packed: Tensor
     scales: Tensor
 

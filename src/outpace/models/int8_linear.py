@@ -1,5 +1,6 @@
 """Linear layers in int8 on the CPU, by the kernels that torch itself brings."""
 
+import hashlib
 import warnings
 from typing import Any, cast
 
@@ -17,6 +18,47 @@ TINY = 1e-30
 """The least scale: of a row of zeros."""
 
 
+class ExportedInt8Linear(nn.Module):
+    """What is compiled in place of the layers below: the same numbers, by a product in float32.
+
+    The compiler can look neither into fbgemm's packed weights nor past a choice by the number of
+    rows. Integers up to 127 are exact in float32, so the products are those of fbgemm's kernel.
+
+    Args:
+        weight: ``[N, K]`` int8.
+        scales: ``[N]`` float32.
+        bias: ``[N]`` or None; shared, not copied.
+        levels: the largest activation as an integer; None to leave activations as they are.
+    """
+
+    weight: Tensor
+    scales: Tensor
+
+    def __init__(
+        self, weight: Tensor, scales: Tensor, bias: Tensor | None, levels: int | None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("scales", scales)
+        self.bias = bias
+        self.levels = levels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[..., N]`` in the dtype of ``x [..., K]``."""
+        rows = x.reshape(-1, x.shape[-1]).float()
+        if self.levels is None:
+            out = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scales)
+        else:
+            peaks = rows.abs().amax(-1, keepdim=True).clamp(min=TINY)
+            integers = (rows / peaks * self.levels).round().clamp(-self.levels, self.levels)
+            out = torch.ops.aten._weight_int8pack_mm(integers, self.weight, self.scales)
+            out = out * (peaks / self.levels)
+        if self.bias is not None:
+            out = out + self.bias
+        given: Tensor = out.view(*x.shape[:-1], -1).to(x.dtype)
+        return given
+
+
 class Int8Linear(nn.Module):
     """A linear layer with int8 weights, one scale an output, and int8 activations, one a row.
 
@@ -30,6 +72,7 @@ class Int8Linear(nn.Module):
     """
 
     precision = "int8"
+    compiles = True
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -47,6 +90,13 @@ class Int8Linear(nn.Module):
         self.packed_numel = weight.numel()
         self.packed_bytes = weight.numel() + 8 * len(scales)  # a scale and a column sum an output
         self.first = weight.flatten()[:64].clone()
+        self.content = hashlib.sha256(rounded.contiguous().cpu().numpy().data).hexdigest()
+
+    def exported(self) -> nn.Module:
+        """Return what is compiled in its place, with a copy of the weights."""
+        weight, _ = torch.ops.quantized.linear_unpack(self._packed)
+        scales = weight.q_per_channel_scales().float()
+        return ExportedInt8Linear(weight.int_repr(), scales, self.bias, self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[..., N]`` in the dtype of ``x [..., K]``."""
@@ -76,6 +126,7 @@ class SmallInt8Linear(nn.Module):
     """
 
     precision = "int8"
+    compiles = True
     packed: Tensor
     scales: Tensor
 
@@ -91,6 +142,10 @@ class SmallInt8Linear(nn.Module):
         self.packed_numel = weight.numel()
         self.packed_bytes = rounded.nbytes + scales.nbytes
         self.first = values.flatten()[:64].clone()
+
+    def exported(self) -> nn.Module:
+        """Return what is compiled in its place."""
+        return ExportedInt8Linear(self.packed, self.scales.float(), self.bias, None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[..., N]`` in the dtype of ``x [..., K]``."""

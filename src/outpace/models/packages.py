@@ -8,6 +8,7 @@ the reading of the weights, and one that calls the vendor library, the fastest w
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ from ..sampling import Pick
 from ..types import causal
 from .attention import narrow
 from .kv import Shape, SlotCache
+from .packed_products import by_packed_weights
 from .products import multiplies_bfloat16, pairwise
 from .quiet import quiet
 from .runtime import Inputs, Runtime, rows_kept
@@ -196,7 +198,7 @@ def compile_packages(
                 with narrow():
                     given = _example(shapes, dtype, vocabulary, *_ROUND)
                     programs[NARROW] = _export(step, given)
-                with pairwise():
+                with pairwise(), by_packed_weights():
                     for part, backend in _BACKENDS.items():
                         note(f"compiling for {part} forwards")
                         _package(programs[part], backend, made / f"{part}.so", Path(place))
@@ -281,22 +283,27 @@ def _crossing(
     dtype: torch.dtype,
     vocabulary: int,
 ) -> int:
-    """Return the widest forward at which the narrow package is the faster one, by timing both."""
+    """Return the widest forward that the narrow package should run, by timing both in turn.
+
+    The sum of what is gained up to there decides, not the first width that is lost: that may be
+    another program's doing.
+    """
     runtime = PackagedRuntime(folder, shapes, dtype)
-    last = 0
+    last, gained, most = 0, 0.0, 0.0
     for width in _TIMED:
         tokens, where, _, seen, _, held, keys, values = _example(
             shapes, dtype, vocabulary, width, _ROUND[1]
         )
         cache = SlotCache.over(keys, values, where[1])
         given = Inputs(tokens, where, seen, held, cache, _ROUND[1])
-        least = {}
-        for part, edge in ((NARROW, width), (WIDE, 0)):
-            runtime._last_narrow = edge
-            least[part] = min(_seconds(runtime, given) for _ in range(20))
-        if least[WIDE] < least[NARROW]:
-            break
-        last = width
+        least = {NARROW: math.inf, WIDE: math.inf}
+        for _ in range(20):
+            for part, edge in ((NARROW, width), (WIDE, 0)):
+                runtime._last_narrow = edge
+                least[part] = min(least[part], _seconds(runtime, given))
+        gained += math.log(least[WIDE] / least[NARROW])
+        if gained > most:
+            last, most = width, gained
     return last
 
 

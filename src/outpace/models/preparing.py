@@ -16,7 +16,9 @@ from ..errors import OutpaceError, RuntimeUnavailable
 from . import artefacts
 from .mask import MaskBuilder
 from .packages import PackagedRuntime, compile_packages, need_compiler
+from .packed_products import exportable
 from .step import Step
+from .stored import stored_precision
 
 if TYPE_CHECKING:
     from .kv import Shape
@@ -32,9 +34,13 @@ class Prepared:
     Args:
         model: on the CPU, probed.
         shapes: of each layer's keys and values.
+
+    Raises:
+        RuntimeUnavailable: its weights are multiplied by kernels that no compiler can look into.
     """
 
     def __init__(self, model: LanguageModel, shapes: list[Shape]) -> None:
+        _check_weights(model)
         self._model, self._shapes = model, shapes
         self._about = artefacts.identity(model)
         self.key = artefacts.key_of(self._about)
@@ -75,7 +81,7 @@ class Prepared:
             model = self._model
             masks = MaskBuilder(model.config, model.dtype, model.name, packed_width=None)
             try:
-                with model.attached():
+                with model.attached(), exportable(model.model):
                     compile_packages(
                         Step(model.model, masks),
                         self._shapes,
@@ -120,6 +126,14 @@ class Prepared:
     @property
     def _failed(self) -> Path:
         return artefacts.folder() / f"{self.key}.failed"
+
+
+def _check_weights(model: LanguageModel) -> None:
+    """Raise RuntimeUnavailable for weights that cannot be compiled, before it is tried."""
+    packed = [layer for layer in model.model.modules() if hasattr(layer, "packed_bytes")]
+    known = all(getattr(layer, "compiles", False) for layer in packed)
+    if not known or stored_precision(model.model.config) is not None:
+        raise RuntimeUnavailable(f"weights in {model.precision} are not compiled on a CPU")
 
 
 def main(arguments: list[str]) -> int:
