@@ -36,6 +36,7 @@ from .step import Step
 
 NARROW, WIDE = "narrow", "wide"
 _BACKENDS = {NARROW: "CPP", WIDE: "ATEN"}
+_INT4 = torch.ops.aten._weight_int4pack_mm_for_cpu.default
 _TIMED = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 _ROUND, _PROMPT = (6, 256), (256, 512)
 """Width and slots of what is compiled for: loops are shared out among threads as these need it."""
@@ -259,6 +260,10 @@ def _export(step: Step, given: tuple[Any, ...]) -> Any:
 
 def _package(program: Any, backend: str, to: Path, place: Path) -> None:
     """Compile an exported forward with one backend for its matrix products."""
+    options = dict(FEW_ROWS) if backend == _BACKENDS[NARROW] else {}
+    if any(node.target is _INT4 for node in program.graph.nodes):
+        # the compiler (2.13) would look for the weights of products to join by a name with dots
+        options.pop("cpp.enable_concat_linear", None)
     made = torch._inductor.aoti_compile_and_package(
         program,
         package_path=str(place / f"{to.stem}.pt2"),
@@ -267,7 +272,7 @@ def _package(program: Any, backend: str, to: Path, place: Path) -> None:
             "cpp_wrapper": True,
             "max_autotune": True,
             "max_autotune_gemm_backends": backend,
-            **(FEW_ROWS if backend == _BACKENDS[NARROW] else {}),
+            **options,
         },
     )
     with zipfile.ZipFile(made) as package:
