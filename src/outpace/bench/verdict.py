@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from .measured import BASELINE, PLAIN
 from .metrics import Interval
+from .names import in_precision
 from .record import FEW, Record
 
 _CHAIN = re.compile(r"draft@(\d+)")
@@ -69,6 +70,8 @@ def sameness(records: Sequence[Record], method: str) -> str:
     if not all(one["exact"] for one in results):
         return "Its text is approximate."
     compared = [one for one in results if one["identical"] is not None]
+    if not compared and in_precision(method)[1] is not None:
+        return "Its target is in another precision than that of hf, and has a text of its own."
     if not compared:
         sampled = all(record["config"]["temperature"] for record in records)
         return "Its sampled text follows the same law." if sampled else "Its text was not compared."

@@ -33,6 +33,8 @@ _OFTEN = 10
 """Draft tokens that have to be tried at a depth for their share to be drawn."""
 _ACROSS = 3
 """Panels of a grid beside each other."""
+_WIDE = 50
+"""Largest over smallest from which a panel of a grid has a logarithmic axis."""
 _MEMORY = ("target weights", "drafter weights", "KV of the target", "KV of the drafter", "stores")
 
 
@@ -297,7 +299,7 @@ def _grid(sketch: Sketch, rows: Sequence[Row]) -> Any:
                 yerr=[[value[1]], [value[2]]] if any(value[1:]) else None,
                 color=COLOURS[which % len(COLOURS)],
                 width=0.9 * thick,
-                label=None if which in drawn else series[which],
+                label=None if which in drawn else series[which].replace(f" in {{{sketch.x}}}", ""),
                 error_kw={"elinewidth": 0.8, "capsize": 1.5, "ecolor": INK, "color": INK},
             )
             drawn.add(which)
@@ -306,6 +308,10 @@ def _grid(sketch: Sketch, rows: Sequence[Row]) -> Any:
         ax.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
         if name.startswith(("speedup", "time_ratio")):
             ax.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
+        heights = [bar.get_height() for bar in ax.patches if bar.get_height() > 0]
+        if heights and max(heights) > _WIDE * min(heights):
+            ax.set_yscale("log")
+            ax.set_ylim(bottom=min(heights) / 3)
     for number in range(len(sketch.y), down * _ACROSS):
         axes[number // _ACROSS][number % _ACROSS].set_axis_off()
     if len(series) > 1:
