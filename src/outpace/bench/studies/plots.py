@@ -319,7 +319,9 @@ def _grid(sketch: Sketch, rows: Sequence[Row]) -> Any:
             (ax.get_legend_handles_labels() for line in axes for ax in line),
             key=lambda one: len(one[0]),
         )
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        axis = sketch.series
+        title = None if axis in {"template", "kind"} else axis.replace("_", " ")
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, title=title)
     return figure
 
 

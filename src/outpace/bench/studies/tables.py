@@ -140,8 +140,8 @@ class Plan:
         lead = [one for one in _lead(rows) if one != self.pivot]
         cells: dict[tuple[str, ...], dict[str, str]] = {}
         for row in rows:
-            # what tuning found differs from setting to setting, the method is the same
-            key = tuple(row.method if one == "method" else _place(row, one) for one in lead)
+            own = _name(row, self.pivot)
+            key = tuple(own if one == "method" else _place(row, one) for one in lead)
             cells.setdefault(key, {})[_place(row, self.pivot)] = only.cell(row)
         head = [*(_HEADS.get(one, one) for one in lead), *values]
         made = [[*key, *(found.get(one, NONE) for one in values)] for key, found in cells.items()]
@@ -220,6 +220,20 @@ def _lead(rows: Sequence[Row]) -> list[str]:
     ]
     kinds = [KIND] if any(row.group for row in rows) else []
     return [*several, *kinds, "method"]
+
+
+def _name(row: Row, pivot: str) -> str:
+    """Return a method's name as a row has it whose columns are the values of an axis.
+
+    What tuning found differs from setting to setting, the method is the same.
+    """
+    hole = f"{{{pivot}}}"
+    if hole not in row.template:
+        return row.method
+    name = row.template.replace(hole, "…")
+    for axis, value in row.axes.items():
+        name = name.replace(f"{{{axis}}}", shown(value))
+    return name
 
 
 def _place(row: Row, name: str) -> str:
