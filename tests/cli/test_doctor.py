@@ -64,3 +64,11 @@ def test_hub(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert run("doctor", "--json").json["facts"]["hub"].split()[0] == said
+
+
+def test_precisions(run: Run, checks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    facts = run("doctor", "--json").json["facts"]
+    assert facts["precisions"].split(", ")[:2] == ["int8", "int4"]
+    assert facts["precision fp8"].startswith("not here: precision fp8 on cpu")
+    assert not any("fp8" in name for name in facts["precisions"].split(", "))

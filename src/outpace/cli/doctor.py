@@ -105,7 +105,22 @@ def _device() -> dict[str, str]:
         facts["device"] = f"cuda: {', '.join(names)}"
     else:
         facts["device"] = "cpu (no GPU that torch can use)"
-    return facts
+    return facts | _precisions()
+
+
+def _precisions() -> dict[str, str]:
+    """Return which precisions below bfloat16 can be had, and why others cannot."""
+    from ..models.load import resolve_device
+    from ..models.precision import PRECISIONS, check_precision
+
+    here, refused = [], {}
+    for name in PRECISIONS:
+        try:
+            check_precision(name, resolve_device(None))
+            here.append(name)
+        except OutpaceError as error:
+            refused[f"precision {name}"] = f"not here: {error}"
+    return {"precisions": ", ".join(here) or "none", **refused}
 
 
 def _checks() -> dict[str, str]:
