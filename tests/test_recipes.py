@@ -32,6 +32,7 @@ FULL = Recipe(
     2,
     COSTS,
     {"date": "2026-01-01", "candidates": {"zoo:small@3": {"predicted": 1.0, "measured": 2.0}}},
+    "int8",
 )
 
 
@@ -186,10 +187,11 @@ def test_models_are_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
         return "a decoder"
 
     monkeypatch.setattr(module.Decoder, "from_pretrained", from_pretrained)
-    recipe = Recipe("t", "d", None, 4, "block", "float32", "cpu", "eager")
+    recipe = Recipe("t", "d", None, 4, "block", "float32", "cpu", "eager", drafter_dtype="int8")
     assert recipe.decoder() == "a decoder"
     wanted = {"target": "t", "drafter": "d", "tree": None, "draft_length": 4, "verifier": "block"}
-    assert given == {**wanted, "dtype": "float32", "device": "cpu", "runtime": "eager"}
+    wanted |= {"dtype": "float32", "drafter_dtype": "int8", "device": "cpu", "runtime": "eager"}
+    assert given == wanted
 
 
 def test_threads() -> None:

@@ -45,9 +45,9 @@ class Recipe:
         device: ``auto`` is the GPU if there is one.
         runtime: how forwards are run.
         threads: of the processor, for the whole process; None leaves them as they are.
-        drafter_dtype: of the draft model's weights; None is that of the target's.
         costs: seconds of the parts of a round; None has the gate measure them.
         measured: where the recipe comes from, for its reader alone.
+        drafter_dtype: of the draft model's weights; None is that of the target's.
     """
 
     target: str = "zoo:target"
@@ -59,9 +59,9 @@ class Recipe:
     device: str = "auto"
     runtime: str = "auto"
     threads: int | None = None
-    drafter_dtype: str | None = None
     costs: Costs | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
+    drafter_dtype: str | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Recipe:

@@ -108,6 +108,7 @@ def test_json_fields(generate: Run, folder: Path) -> None:
         "tree": None,
         "draft_length": "gate",
         "dtype": "float32",
+        "drafter_dtype": None,
         "device": "cpu",
         "runtime": "auto",
         "bitwise": False,
@@ -173,7 +174,8 @@ def test_every_option_reaches_the_decoder(
         "max_new_tokens": 5,
     }
     parts = {"drafter": "ngram", "draft_length": "adaptive", "verifier": "coupled"}
-    parts |= {"dtype": "float32", "device": "cpu", "runtime": "eager"}
+    parts |= {"dtype": "float32", "drafter_dtype": "bfloat16", "device": "cpu"}
+    parts |= {"runtime": "eager"}
     words = [
         word
         for name, value in {**sampling, **parts}.items()
