@@ -12,7 +12,7 @@ import typer
 from ..errors import InvalidArgument, PromptError
 from .files import writable, write_file
 from .interrupt import INTERRUPTED
-from .options import a_text, a_whole
+from .options import DTYPE, a_text, a_whole
 from .progress import progress
 from .text import visible
 
@@ -39,9 +39,7 @@ def ppl(
         ),
     ],
     target: Annotated[str, a_text("MODEL", "Model folder or hub name.")] = "zoo:target",
-    dtype: Annotated[
-        str, a_text("NAME", "float32, bfloat16, float16, int8, int4 (on a GPU by torchao).")
-    ] = "bfloat16",
+    dtype: Annotated[str, a_text("NAME", DTYPE)] = "bfloat16",
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     window: Annotated[
         int | None,
