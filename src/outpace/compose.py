@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
@@ -140,12 +141,21 @@ def make_drafter(
     dtype: str | torch.dtype = "bfloat16",
     device: str | torch.device | None = None,
     runtime: str = "eager",
+    load: Callable[..., LanguageModel] = load,
 ) -> Drafter:
     """Return a drafter from a registered name, a model folder or a hub name.
 
     ``NAME(KEY=VALUE, ...)`` gives a method its settings. ``retokenized:MODEL`` is a draft model
     with another tokenizer than the target's; ``cascade:MODEL`` and ``bandit:MODEL`` have a draft
     model among their sources.
+
+    Args:
+        name: of the drafter.
+        shape: of its trees; None is a chain.
+        dtype: of a draft model's weights.
+        device: where it runs.
+        runtime: how its forwards are run.
+        load: loads a draft model, or has it already; as :func:`outpace.models.load`.
 
     Raises:
         UnknownName: neither a method nor a model.

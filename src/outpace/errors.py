@@ -6,6 +6,7 @@
     ├── InvalidArgument (also ValueError)   a value outside its range
     │   ├── UnknownName                     no such method, dtype, device …
     │   ├── PromptError                     empty, unreadable or too long
+    │   │   └── ContextFull                 a conversation that no longer fits
     │   └── StatefulProcessor               a logits processor with a memory
     ├── ModelError
     │   ├── ModelNotFound                   no such folder or hub name
@@ -32,6 +33,10 @@ class UnknownName(InvalidArgument):
 
 class PromptError(InvalidArgument):
     """The prompt is empty, unreadable or longer than the context."""
+
+
+class ContextFull(PromptError):
+    """A conversation and its next answer do not fit the model's context."""
 
 
 class StatefulProcessor(InvalidArgument):

@@ -15,6 +15,7 @@ import torch
 
 from . import registry, toml
 from .decoder import Decoder
+from .drafters import Drafter
 from .errors import InvalidArgument
 from .lengths.costs import Costs
 from .models import LanguageModel
@@ -129,13 +130,16 @@ class Recipe:
         return replace(self, **parts)
 
     def decoder(
-        self, *, target: LanguageModel | None = None, drafter: LanguageModel | None = None
+        self,
+        *,
+        target: LanguageModel | None = None,
+        drafter: LanguageModel | Drafter | None = None,
     ) -> Decoder:
         """Load the models and put the decoder together; sets the threads of the process.
 
         Args:
             target: the target, where it is loaded already.
-            drafter: the draft model, likewise.
+            drafter: the draft model, likewise; or a drafter, for a recipe without a tree.
 
         Raises:
             OutpaceError: a name, value or model that cannot be used; the message says which.

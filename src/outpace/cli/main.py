@@ -14,6 +14,7 @@ from ..errors import OutpaceError
 from ..version import __version__
 from .bench import bench
 from .cache import app as cache
+from .chat import chat
 from .demo import demo
 from .doctor import doctor
 from .generate import generate
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(short_help="Continue a prompt.")(interruptible(generate))
+app.command(short_help="Talk to a model.")(interruptible(chat))
 app.command(short_help="Measure methods side by side.")(interruptible(bench))
 app.command(short_help="Run a study: many settings, tables, pictures, a page.")(
     interruptible(study)

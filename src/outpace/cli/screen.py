@@ -1,7 +1,7 @@
 """What rounds look like on a terminal."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -67,6 +67,10 @@ class Screen:
         self.console.print(text, end="")
         self._file.flush()
 
+    def flush(self) -> None:
+        """Have what was written be seen before anything else is."""
+        self._file.flush()
+
     def end(self) -> None:
         """Finish the last line."""
         self._file.write("\n")
@@ -83,20 +87,35 @@ class Screen:
 
 
 @contextmanager
-def loading(what: str) -> Iterator[None]:
-    """Show a sign of life on standard error while something takes long, if it is a terminal."""
+def loading(what: str) -> Iterator[Callable[[str], None]]:
+    """Show what takes long on standard error, if it is a terminal, and how many weights are there.
+
+    Yields:
+        A function that says what is done now.
+    """
     screen = Screen(sys.stderr)
     if not screen.colored:
-        yield
+        yield lambda now: None
         return
-    with screen.console.status(Text(visible(what), "dim")):
-        yield
+    said = what
+
+    def say(now: str) -> None:
+        nonlocal said
+        said = now
+        status.update(Text(visible(said), "dim"))
+
+    def count(done: int, total: int) -> None:
+        status.update(Text(visible(f"{said}: {done} of {total} weights"), "dim"))
+
+    with screen.console.status(Text(visible(what), "dim")) as status:
+        from ..models.watching import watched
+
+        with watched(count):
+            yield say
 
 
-def summary(stats: "Stats", *, same_text: bool, interrupted: bool = False) -> str:
-    """Return one line about a finished request."""
-    if not stats.new_tokens:
-        return "0 tokens · interrupted"
+def figures(stats: "Stats") -> list[str]:
+    """Return what is to be said about the tokens of a request and the time they took."""
     parts = [
         f"{stats.new_tokens} tokens in {stats.total:.2f} s",
         f"{stats.tokens_per_second:.1f} tokens/s",
@@ -108,12 +127,21 @@ def summary(stats: "Stats", *, same_text: bool, interrupted: bool = False) -> st
             f"({stats.acceptance_rate:.0%})"
         )
         parts.append(f"{stats.mean_acceptance_length:.2f} tokens a forward")
-    parts.append(_promise(stats.exact, same_text))
+    return parts
+
+
+def summary(stats: "Stats", *, same_text: bool, interrupted: bool = False) -> str:
+    """Return one line about a finished request."""
+    if not stats.new_tokens:
+        return "0 tokens · interrupted"
+    parts = figures(stats)
+    parts.append(promise(stats.exact, same_text))
     parts.append("interrupted" if interrupted else f"end: {stats.end}")
     return " · ".join(parts)
 
 
-def _promise(exact: bool, same_text: bool) -> str:
+def promise(exact: bool, same_text: bool) -> str:
+    """Return how exact a text is, in words."""
     if not exact:
         return "approximate"
     return "exact: the same text" if same_text else "exact: the same law"

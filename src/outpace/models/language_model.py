@@ -152,6 +152,11 @@ class LanguageModel:
         return self._runtime.name
 
     @property
+    def is_being_compiled(self) -> bool:
+        """Whether another process compiles it, so that its forwards will be faster later."""
+        return self._awaited is not None
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """The widths of a round's forwards that differ in cost: steps of a staircase."""
         return self._runtime.widths
