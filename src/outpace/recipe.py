@@ -17,6 +17,7 @@ from . import registry, toml
 from .decoder import Decoder
 from .drafters import Drafter
 from .errors import InvalidArgument
+from .folders import write_whole
 from .lengths.costs import Costs
 from .models import LanguageModel
 
@@ -105,13 +106,7 @@ class Recipe:
             record["costs"] = {one.name: getattr(self.costs, one.name) for one in fields(Costs)}
         if not self.measured:
             del record["measured"]
-        place = Path(path).expanduser()
-        new = place.with_name(f"{place.name}.{os.getpid()}.new")
-        try:
-            new.write_text(f"{_HEAD}{toml.dumps(record)}", encoding="utf-8")
-            new.replace(place)
-        finally:
-            new.unlink(missing_ok=True)
+        write_whole(Path(path).expanduser(), f"{_HEAD}{toml.dumps(record)}")
 
     def but(self, **parts: Any) -> Recipe:
         """Return the same recipe with other parts.

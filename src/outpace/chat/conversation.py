@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..folders import write_whole
 from ..version import __version__
 
 FORMAT = 1
@@ -77,7 +78,7 @@ class Conversation:
             InvalidArgument: it cannot be written, or is something else.
         """
         place = Path(path).expanduser()
-        if place.exists() and place.stat().st_size:
+        if os.path.exists(place) and not _is_empty(place):
             try:
                 Conversation.read(place)
             except InvalidArgument as error:
@@ -91,17 +92,13 @@ class Conversation:
             "system": self.system,
             "exchanges": [{"message": one.message, "answer": one.answer} for one in self.exchanges],
         }
-        new = place.with_name(f"{place.name}.{os.getpid()}.new")
         try:
-            new.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-            new.replace(place)
+            write_whole(place, json.dumps(record, indent=1, ensure_ascii=False))
         except (OSError, ValueError) as error:  # ValueError: a name no file can have
             why = getattr(error, "strerror", None) or str(error)
             raise InvalidArgument(
                 f"{os.fspath(path)} cannot be written ({why}): give another place"
             ) from error
-        finally:
-            new.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Conversation:
@@ -145,6 +142,10 @@ def _conversation(where: str, record: Any) -> Conversation:
     if not isinstance(system, str):
         raise _no_conversation(where)
     return Conversation(system, tuple(exchanges))
+
+
+def _is_empty(place: Path) -> bool:
+    return place.is_file() and not place.stat().st_size
 
 
 def _is_table(value: object) -> bool:

@@ -141,6 +141,11 @@ class Methods:
         return self._decoders[name]
 
     @property
+    def drafter_name(self) -> str:
+        """The drafter of ``speculative``: what ``auto`` stands for here."""
+        return str(self._made_of[0])
+
+    @property
     def models(self) -> list[LanguageModel]:
         """All models, the target first, each once."""
         found = [self.target]

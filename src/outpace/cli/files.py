@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ..errors import InvalidArgument
+from ..folders import write_whole
 
 
 def writable(name: str) -> Path:
@@ -25,9 +26,7 @@ def write_file(name: str, text: str) -> list[str]:
         if _is_special(path):
             path.write_text(text, encoding="utf-8")
         else:
-            new = path.with_name(path.name + ".new")
-            new.write_text(text, encoding="utf-8")
-            new.replace(path)
+            write_whole(path, text)
     except OSError as error:
         return [f"{name} ({error.strerror})"]
     return []

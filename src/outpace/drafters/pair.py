@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ..folders import cache_folder
+from ..folders import cache_folder, write_whole
 from ..models import LanguageModel
 from ..types import Round
 from .staircase import staircase
@@ -84,11 +83,9 @@ class Pair:
     def save(self) -> None:
         """Write the file; where that cannot be done, the next run learns again."""
         record = {draw: [one.tries, one.hits] for draw, one in self.ranks.items()}
-        new = self.path.with_suffix(f".{os.getpid()}.new")
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(json.dumps({"ranks": record}), encoding="utf-8")
-            new.replace(self.path)
+            write_whole(self.path, json.dumps({"ranks": record}))
 
     def _read(self) -> None:
         """Take over the ranks of earlier runs."""

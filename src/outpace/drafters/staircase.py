@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..cache.costs import FED, LENGTHS, draft_costs, feed_costs, forward_costs
-from ..folders import cache_folder
+from ..folders import cache_folder, write_whole
 from ..lengths.costs import Costs
 from ..models import LanguageModel
 
@@ -95,8 +94,6 @@ def _read(path: Path, widths: Sequence[int]) -> dict[int, float] | None:
 
 
 def _write(path: Path, found: dict[int, float]) -> None:
-    new = path.with_suffix(f".{os.getpid()}.new")
     with suppress(OSError):  # the next run measures again
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(found), encoding="utf-8")
-        new.replace(path)
+        write_whole(path, json.dumps(found))

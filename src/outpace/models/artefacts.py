@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from ..errors import InvalidArgument
-from ..folders import cache_folder
+from ..folders import cache_folder, write_whole
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def is_there(key: str) -> bool:
 
 def finish(key: str, about: dict[str, str]) -> None:
     """Declare an artefact whole; the least used ones go while all take more than the limit."""
-    new = place_of(key) / f"identity.{os.getpid()}"
-    new.write_text(json.dumps(about, indent=1), encoding="utf-8")
-    new.replace(place_of(key) / "identity.json")
+    write_whole(place_of(key) / "identity.json", json.dumps(about, indent=1))
     most = limit()
     kept = artefacts()
     total = sum(one.nbytes for one in kept)

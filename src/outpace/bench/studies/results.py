@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...folders import write_whole
 from ..document import Document, Generation, Picture, Section, Table, Turn
 from ..environment import machine
 from ..page import html
@@ -66,9 +67,7 @@ def write_results(
     page = document(study, journal, found, parts)
     files[PAGE] = html(page).encode("utf-8", "replace")
     for name, content in files.items():
-        new = folder / f"{name}.new"
-        new.write_bytes(content)
-        new.replace(folder / name)
+        write_whole(folder / name, content)
     return [folder / name for name in files]
 
 

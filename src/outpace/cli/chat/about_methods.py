@@ -56,7 +56,7 @@ def _recipe(talk: "Talk", rest: str) -> None:
     with talk.busy():
         talk.chat.use(Recipe.read(rest))
     recipe = talk.chat.methods.recipe
-    talk.note(f"target: {recipe.target} · drafter: {recipe.drafter} · by {rest}")
+    talk.note(f"target: {recipe.target} · drafter: {talk.chat.methods.drafter_name} · by {rest}")
 
 
 def _gamma(talk: "Talk", rest: str) -> None:

@@ -1,6 +1,7 @@
 """The talk itself: lines in, answers out, until somebody leaves."""
 
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -203,7 +204,8 @@ class Talk:
     def note(self, text: str) -> None:
         """Say something that is no answer."""
         self.screen.flush()
-        self.notes.console.print(visible(text), style="dim")
+        # on a terminal, lines end between words
+        self.notes.console.print(visible(text), style="dim", soft_wrap=not self.notes.terminal)
 
     def refuse(self, message: str) -> None:
         """Say in one line what cannot be."""
@@ -216,7 +218,7 @@ class Talk:
         """Return what is set, in a line."""
         if not self._status:
             chat, recipe = self.chat, self.chat.methods.recipe
-            parts = [recipe.target, f"drafter {recipe.drafter}"]
+            parts = [_short(recipe.target), f"drafter {_short(chat.methods.drafter_name)}"]
             parts += [", ".join(chat.methods.enabled), law(chat.sampling)]
             limit = chat.target.context_length
             with contextlib.suppress(OutpaceError):  # a template may refuse what was said
@@ -245,7 +247,8 @@ class Talk:
         self._print(tables.listed(GROUPS, self.screen))
         self.screen.console.print(
             "Everything else is a message; // begins one with a slash. Alt-Enter or a backslash "
-            "before Enter makes a new line, Ctrl-C stops an answer, Ctrl-D leaves."
+            "before Enter makes a new line, Ctrl-C stops an answer, Ctrl-D leaves.",
+            soft_wrap=not self.screen.terminal,
         )
 
     def _print(self, table: Any) -> None:
@@ -259,3 +262,8 @@ class Talk:
         self.note(f"{chat.methods.recipe.target} · {way} · /help lists the commands")
         if chat.conversation.exchanges:
             self.note(f"{len(chat.conversation)} messages so far")
+
+
+def _short(name: str) -> str:
+    """Return a model's name, of a folder its last part."""
+    return os.path.basename(os.path.normpath(name)) if os.path.isdir(name) else name
