@@ -13,6 +13,7 @@ TAKES_A_MODEL = ("generate", "stream_colours", "session")
 EXPECTED = {
     "generate": "the same text as without drafting: True",
     "stream_colours": "ended by: ",
+    "compare_drafters": "tokens a forward",
     "custom_generate": "the same ids: True",
     "own_drafter": "valid trees, the text of plain decoding",
     "session": "the same text as from an empty cache: True",

@@ -1,13 +1,10 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from talking import Loads
+from talking import Loads, Start
 
 from outpace.chat import Chat, Methods
 from outpace.recipe import Recipe
-
-Start = Callable[..., Chat]
 
 
 @pytest.fixture

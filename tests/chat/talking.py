@@ -1,5 +1,6 @@
 """What the tests of conversations share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ TEMPLATE = (
     "{% else %}A:{{ m.content }}<end>\n{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}A:{% endif %}"
 )
+
+
+Start = Callable[..., Chat]
 
 
 class Loads:

@@ -4,9 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from talking import TEMPLATE, Counted, Loads, ask, finished
+from talking import TEMPLATE, Counted, Loads, Start, ask, finished
 
-from conftest import Start
 from outpace.chat import METHODS, Chat, Conversation, Methods, NgramStorage, totals
 from outpace.errors import ContextFull, InvalidArgument, OutpaceError, PromptError, UnknownName
 from outpace.recipe import Recipe

@@ -4,7 +4,10 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from outpace.models import LanguageModel
 
 PROMPT = "the cat and the dog and the cat and the "
 
@@ -39,3 +42,11 @@ class Piped(io.StringIO):
 
 
 Run = Callable[..., Ran]
+
+
+def save(model: LanguageModel, folder: Path) -> Path:
+    """Write a model's folder."""
+    model.model.set_attn_implementation("sdpa")
+    model.model.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)  # type: ignore[union-attr]
+    return folder

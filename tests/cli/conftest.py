@@ -4,19 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from commandline import Piped, Ran, Run
+from commandline import Piped, Ran, Run, save
 from tokenizers import Tokenizer
 
 from outpace.cli import main
-from outpace.models import LanguageModel
 from outpace.models.tiny import tiny_model
-
-
-def save(model: LanguageModel, folder: Path) -> Path:
-    model.model.set_attn_implementation("sdpa")
-    model.model.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)  # type: ignore[union-attr]
-    return folder
 
 
 @pytest.fixture(autouse=True)

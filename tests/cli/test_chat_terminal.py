@@ -21,7 +21,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(folder: Path, similar: Path) -> list[object]:
     given = ["chat", "--target", folder, "--drafter", similar, "--dtype", "float32"]
-    return [*given, "--runtime", "eager", "--max-new-tokens", 12]
+    return [*given, "--runtime", "eager", "--draft-length", 3, "--max-new-tokens", 12]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_an_answer_and_its_figures(fresh: Window) -> None:
     fresh.say("the cat and the dog", "end: ")
     for words in ("tokens/s", "first after", "draft tokens (", "tokens a forward", "exact: the"):
         assert words in fresh.folded
-    assert "speculative · greedy · " in fresh.text  # below the line
+    fresh.until(lambda: "speculative · greedy · " in fresh.text)  # below the line
 
 
 def test_each_method(fresh: Window) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..compose import make_drafter, make_lengths, make_shape, with_partner
+from ..compose import drafter_by_name, make_drafter, make_lengths, make_shape, with_partner
 from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.ngram import NgramDrafter
@@ -88,10 +88,11 @@ class Methods:
         Raises:
             OutpaceError: a value, name or model that cannot be used.
         """
+        name = _check(recipe)
         known = dict(self._models)
         try:
             target = self._model(recipe.target, dtype=recipe.dtype, recipe=recipe)
-            drafting, made_of = self._drafting(recipe, target)
+            drafting, made_of = self._drafting(name, recipe, target)
             decoders = {DRAFTING: drafting}
             for name in (PLAIN, "ngram", "drafter"):
                 if name in self._decoders and self._stays(name, recipe, drafting):
@@ -175,14 +176,12 @@ class Methods:
         return _warmed(Decoder(models[0]))
 
     def _drafting(
-        self, recipe: Recipe, target: LanguageModel
+        self, name: str, recipe: Recipe, target: LanguageModel
     ) -> tuple[Decoder, tuple[object, ...]]:
-        """Return the decoder of a recipe, and what its drafter is made of.
+        """Return the decoder of a recipe and its drafter's name, and what the drafter is made of.
 
         One that only drafts another length has the same drafter, with all that it holds.
         """
-        asked: dict[str, Any] = {"tree": recipe.tree, "draft_length": recipe.draft_length}
-        name = with_partner(recipe.drafter, recipe.target, verifier=recipe.verifier, **asked)
         own = recipe.drafter_dtype or recipe.dtype
         made_of = (name, recipe.tree, own, recipe.device, recipe.runtime, id(target))
         parts = replace(recipe, drafter=name, tree=None)
@@ -203,6 +202,16 @@ class Methods:
                 name, dtype=dtype, device=recipe.device, runtime=recipe.runtime
             )
         return self._models[key]
+
+
+def _check(recipe: Recipe) -> str:
+    """Return the name of a recipe's drafter; refuse what cannot be before models are loaded."""
+    asked: dict[str, Any] = {"tree": recipe.tree, "draft_length": recipe.draft_length}
+    name = with_partner(recipe.drafter, recipe.target, verifier=recipe.verifier, **asked)
+    if recipe.draft_length is not None:
+        make_lengths(recipe.draft_length)
+    drafter_by_name(name, make_shape(recipe.tree, recipe.draft_length))
+    return name
 
 
 def check_method(name: str) -> None:

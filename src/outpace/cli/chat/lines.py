@@ -1,5 +1,6 @@
 """Where lines come from: a terminal that edits, completes and remembers them, or a pipe."""
 
+import io
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -153,6 +154,9 @@ def lines_from(notes: "Screen", *, keep: bool) -> Lines:
         keep: remember what was typed between runs.
     """
     if not sys.stdin.isatty():
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # one line that is no text is refused, those after it are read
+            sys.stdin.reconfigure(errors="surrogateescape")
         return Piped()
     return Typed(_history() if keep else InMemoryHistory(), color=not notes.console.no_color)
 
