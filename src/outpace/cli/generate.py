@@ -10,7 +10,7 @@ from ..errors import PromptError
 from .beams import beam_settings, check_beams, search, search_as_json
 from .interrupt import INTERRUPTED
 from .options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
-from .recipe import a_recipe, recipe_for
+from .recipe import OF_A_RECIPE, a_recipe, recipe_for
 from .text import print_json
 from .warm import RUNTIME, say_notes
 
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 
 _ASKED = ("tree", "draft_length", "verifier", "bitwise")
 """What decides which drafter ``auto`` is."""
-_OF_A_RECIPE = (
-    "target",
-    "drafter",
-    "tree",
-    "draft_length",
-    "verifier",
-    "dtype",
-    "drafter_dtype",
-    "device",
-    "runtime",
-)
 
 
 def generate(
@@ -153,7 +142,7 @@ def generate(
     )
     recipe = None
     if recipe_file is not None:
-        recipe = recipe_for(context, recipe_file, _OF_A_RECIPE)
+        recipe = recipe_for(context, recipe_file, OF_A_RECIPE)
         target, drafter, tree = recipe.target, recipe.drafter, recipe.tree
         draft_length = None if recipe.draft_length is None else str(recipe.draft_length)
         verifier, dtype, device = recipe.verifier, recipe.dtype, recipe.device

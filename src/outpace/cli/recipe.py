@@ -9,6 +9,20 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 
+OF_A_RECIPE = (
+    "target",
+    "drafter",
+    "tree",
+    "draft_length",
+    "verifier",
+    "dtype",
+    "drafter_dtype",
+    "device",
+    "runtime",
+)
+"""What a recipe says of a decoder that options can say too."""
+
+
 def a_recipe(about: str) -> Any:
     """The option ``--recipe``."""
     return typer.Option("--recipe", metavar="FILE", help=about)

@@ -6,20 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
-from ..recipe import a_recipe, is_given, recipe_for
+from ..recipe import OF_A_RECIPE, a_recipe, is_given, recipe_for
 from ..warm import RUNTIME, say_notes
-
-_OF_A_RECIPE = (
-    "target",
-    "drafter",
-    "tree",
-    "draft_length",
-    "verifier",
-    "dtype",
-    "drafter_dtype",
-    "device",
-    "runtime",
-)
 
 
 def chat(
@@ -112,10 +100,10 @@ def chat(
         if load is not None and is_given(context, "system"):
             said = Conversation(system, said.exchanges)
         if recipe_file is None:
-            given = {name: context.params[name] for name in _OF_A_RECIPE}
+            given = {name: context.params[name] for name in OF_A_RECIPE}
             recipe = Recipe(**given)
         else:
-            recipe = recipe_for(context, recipe_file, _OF_A_RECIPE)
+            recipe = recipe_for(context, recipe_file, OF_A_RECIPE)
         loader = Loader(say)
         made = Chat(
             Methods(recipe, load=loader),
