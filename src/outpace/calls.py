@@ -36,6 +36,7 @@ class Call:
 
     name: str
     given: Sequence[tuple[str, str]] = ()
+    """A value without a setting is of the one that stands at its place."""
 
     def settings(self, make: Callable[..., Any]) -> dict[str, Any]:
         """Return the settings as values, checked against what ``make`` takes.
@@ -46,7 +47,13 @@ class Call:
         """
         known = settable(make)
         values: dict[str, Any] = {}
-        for key, text in self.given:
+        for place, (key, text) in enumerate(self.given):
+            if not key and place < len(known):
+                key = list(known)[place]
+            if not key:
+                raise InvalidArgument(
+                    f"{self.name} takes {len(known)} settings: leave {text!r} out"
+                )
             if not known:
                 raise InvalidArgument(f"{self.name} takes no settings: leave {key!r} out")
             if key not in known:
@@ -80,13 +87,14 @@ def is_call(text: str) -> bool:
     return bool(bracket) and _NAME.fullmatch(name.strip()) is not None
 
 
-def parse_call(text: str, what: str, example: str) -> Call:
+def parse_call(text: str, what: str, example: str, *, positional: bool = False) -> Call:
     """Return the call a text is; a name alone is one too.
 
     Args:
         text: ``NAME`` or ``NAME(KEY=VALUE, ...)``.
         what: what to call it in a refusal, its text included.
         example: a call that is understood.
+        positional: values may stand without their settings, before those that have one.
 
     Raises:
         InvalidArgument: it cannot be read.
@@ -96,12 +104,15 @@ def parse_call(text: str, what: str, example: str) -> Call:
     name = name.strip()
     if not _NAME.fullmatch(name) or (bracket and not rest.endswith(")")):
         raise unreadable
-    given = []
+    given: list[tuple[str, str]] = []
     items = split(rest[:-1], ",", inside=True)
     if not items[-1].strip():  # no settings, or a comma after the last
         items.pop()
     for item in items:
-        key, _, value = (part.strip() for part in item.partition("="))
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if positional and not equals and key and not any(known for known, _ in given):
+            given.append(("", key))
+            continue
         if not key.isidentifier() or not value:
             raise unreadable
         given.append((key, value))

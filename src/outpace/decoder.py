@@ -13,6 +13,7 @@ from torch import Tensor
 from . import beam
 from .beam import BeamOutput, BeamSearch, BeamSettings
 from .cache import Session
+from .cache.policies import CachePolicy, make_policy
 from .clock import Clock, WallClock
 from .compose import (
     drafter_by_name,
@@ -55,6 +56,8 @@ class Decoder:
         lengths: how much to draft; None is the cost gate, as much as pays. Under a verifier that
             repeats its text only if as much is drafted again it is 5 tokens, or the drafter's own.
         clock: read at the seams of a round.
+        cache_policy: which keys and values of the target are forgotten; None is none. With one the
+            text is approximate: another model's, that sees less. Drafts do not change it.
 
     Raises:
         VocabularyMismatch: drafter and target number tokens differently.
@@ -69,8 +72,15 @@ class Decoder:
         verifier: Verifier | None = None,
         lengths: LengthController | None = None,
         clock: Clock | None = None,
+        cache_policy: CachePolicy | None = None,
     ) -> None:
         self.target = target
+        self.cache_policy = make_policy(cache_policy)
+        if target.bitwise and self.cache_policy is not None:
+            raise InvalidArgument(
+                f"a bitwise run with cache policy {cache_policy}: forgetting moves slots, on which "
+                "the last bits depend: leave one of them out"
+            )
         self.drafter = NoDrafter() if drafter is None else drafter
         self.verifier = CoupledVerifier() if verifier is None else verifier
         if self.verifier.chains_only and self.drafter.branches:
@@ -88,6 +98,8 @@ class Decoder:
         self.drafter.attach(target)
         self.lengths.attach(target, self.drafter)
         self._topk = _wanted_topk(self.drafter)
+        if self.cache_policy is not None:
+            self.session()  # what does not go with the target is refused now
 
     @classmethod
     def from_pretrained(
@@ -104,6 +116,8 @@ class Decoder:
         bitwise: bool = False,
         verifier: str | Verifier = "coupled",
         clock: Clock | None = None,
+        cache_policy: str | CachePolicy | None = None,
+        drafter_cache_policy: str | CachePolicy | None = None,
     ) -> Decoder:
         """Load models by name and put a decoder together.
 
@@ -135,10 +149,15 @@ class Decoder:
                 said in docs/runtime.md. Chains alone; it is slower.
             verifier: ``coupled``, ``rejection``, ``sequoia``, ``block``, or a Verifier.
             clock: read at the seams of a round.
+            cache_policy: which keys and values of the target are forgotten, as in
+                ``"streaming(sinks=4, recent=508)"``: text without an end at constant memory, which
+                is approximate. None, or ``full``, is none.
+            drafter_cache_policy: likewise of a draft model; the text stays exact.
 
         Raises:
             OutpaceError: a name, value or model that cannot be used; the message says which.
         """
+        policy, own_policy = make_policy(cache_policy), make_policy(drafter_cache_policy)
         if runtime is None:
             runtime = target.runtime_name if isinstance(target, LanguageModel) else "auto"
         runtime = check_runtime(runtime)
@@ -172,7 +191,11 @@ class Decoder:
         if not isinstance(drafter, Drafter):
             own = drafter_dtype or dtype
             drafter = make_drafter(drafter, shape, dtype=own, device=device, runtime=runtime)
-        return cls(target, drafter, verifier=chosen, lengths=lengths, clock=clock)
+        if own_policy is not None:
+            drafter.hold_by(own_policy)
+        return cls(
+            target, drafter, verifier=chosen, lengths=lengths, clock=clock, cache_policy=policy
+        )
 
     @property
     def exact(self) -> bool:
@@ -181,11 +204,12 @@ class Decoder:
         Drafts do not keep it where the target's rows depend on the rows beside them.
         """
         alone = self.target.rows_alone or isinstance(self.drafter, NoDrafter)
-        return alone and self.drafter.exact and self.verifier.exact
+        whole = self.cache_policy is None
+        return whole and alone and self.drafter.exact and self.verifier.exact
 
     def session(self) -> Session:
         """Return an empty session: handed to several requests, it keeps their common beginning."""
-        return Session(self.target)
+        return Session(self.target, self.cache_policy)
 
     def generate(self, prompt: Prompt, **settings: Unpack[Settings]) -> Output:
         """Write a text and return it whole.
@@ -213,7 +237,14 @@ class Decoder:
             OutpaceError: a value or prompt that cannot be used (at once, not at the first round).
         """
         began = self.clock.read()
-        request = prepare(self.target, prompt, began=began, exact=self.exact, **settings)
+        request = prepare(
+            self.target,
+            prompt,
+            began=began,
+            exact=self.exact,
+            cache_policy=self.cache_policy,
+            **settings,
+        )
         return Stream(request, self.run(request))
 
     def beam_search(self, prompt: Prompt, **settings: Unpack[BeamSettings]) -> BeamOutput:
@@ -251,6 +282,7 @@ class Decoder:
         kind = self.verifier.drawing(sampler.greedy)
         drawing = Drawing(kind, sampler, self.target.vocabulary)
         self.lengths.start()
+        before = target.compressions, target.evicted
         started = self.clock.read()
         bitwise, left = self.target.bitwise, request.ends.remaining
         # a bitwise run reads as many slots from its beginning to its end
@@ -271,6 +303,7 @@ class Decoder:
                 verified = self.clock.read()
                 if turn:
                     target.commit(tree, verdict.path)
+                    target.forget()
                 pieces, end = request.ends.cut(verdict.tokens)
                 tokens = tuple(verdict.tokens[: len(pieces)])
                 context.extend(tokens)
@@ -299,6 +332,8 @@ class Decoder:
                 if self.drafter.serves is not context:
                     self._serve(request, resume=True)
                 budget = self.lengths.next(context).clip(request.ends.remaining - 1)
+                if target.room is not None:  # no round goes past where some are forgotten
+                    budget = budget.clip(target.room - 1)
                 if bitwise:
                     budget = budget.clip(bitwise - 1)
                 if budget.nodes:
@@ -310,6 +345,8 @@ class Decoder:
                 logits = target.forward(tree)
         finally:
             target.abandon()
+            request.stats.compressions = target.compressions - before[0]
+            request.stats.evicted_tokens = target.evicted - before[1]
             request.stats.kv_bytes = target.nbytes + self.drafter.kv_bytes
             request.stats.store_bytes = self.drafter.store_bytes
 

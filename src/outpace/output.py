@@ -22,6 +22,8 @@ class Stats:
         verifying: time spent in target forwards and verification.
         kv_bytes: keys and values held at the end, target and drafter.
         store_bytes: what the drafter has learnt, or reads to draft, at the end.
+        compressions: how often a cache policy has forgotten tokens of the target.
+        evicted_tokens: how many; where layers and heads differ, on average.
         seed: the seed of the noise (recorded also when none was given).
         exact: whether the text has the target's own law.
         end: why the text ended: ``eos``, ``stop``, ``length`` or ``context``; None before.
@@ -38,6 +40,8 @@ class Stats:
     verifying: float = 0.0
     kv_bytes: int = 0
     store_bytes: int = 0
+    compressions: int = 0
+    evicted_tokens: float = 0
     seed: int = 0
     exact: bool = True
     end: str | None = None
@@ -113,6 +117,8 @@ class Stats:
             "verifying": self.verifying,
             "kv_bytes": self.kv_bytes,
             "store_bytes": self.store_bytes,
+            "compressions": self.compressions,
+            "evicted_tokens": self.evicted_tokens,
             "seed": self.seed,
             "exact": self.exact,
             "end": self.end,

@@ -1,8 +1,8 @@
 """Names of methods → ``module:Class``. Imports nothing until a name is asked for.
 
 Other packages add methods by entry points in the groups ``outpace.drafters``,
-``outpace.verifiers`` and ``outpace.lengths``; a built-in name cannot be taken over. A package
-that is broken disturbs nobody who does not ask for its name.
+``outpace.verifiers``, ``outpace.lengths`` and ``outpace.cache_policies``; a built-in name cannot
+be taken over. A package that is broken disturbs nobody who does not ask for its name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,31 +40,44 @@ LENGTHS: Mapping[str, str] = {
     "adaptive": "outpace.lengths.adaptive:AdaptiveLength",
     "confidence": "outpace.lengths.confidence:ConfidenceLength",
 }
+POLICIES: Mapping[str, str] = {
+    "full": "outpace.cache.policies.full:FullPolicy",
+    "streaming": "outpace.cache.policies.streaming:StreamingPolicy",
+    "recent": "outpace.cache.policies.streaming:RecentPolicy",
+    "key_norm": "outpace.cache.policies.key_norm:KeyNormPolicy",
+    "fixed_key_norm": "outpace.cache.policies.key_norm:FixedKeyNormPolicy",
+    "snapkv": "outpace.cache.policies.snapkv:SnapKVPolicy",
+    "h2o": "outpace.cache.policies.h2o:H2OPolicy",
+}
 _KINDS: Mapping[str, Mapping[str, str]] = {
     "drafter": DRAFTERS,
     "verifier": VERIFIERS,
     "lengths": LENGTHS,
+    "policy": POLICIES,
 }
 _BASES: Mapping[str, str] = {
     "drafter": "outpace.drafters:Drafter",
     "verifier": "outpace.verifiers:Verifier",
     "lengths": "outpace.lengths:LengthController",
+    "policy": "outpace.cache.policies:CachePolicy",
 }
 _GROUPS: Mapping[str, str] = {
     "drafter": "outpace.drafters",
     "verifier": "outpace.verifiers",
     "lengths": "outpace.lengths",
+    "policy": "outpace.cache_policies",
 }
 WORDS: Mapping[str, str] = {
     "drafter": "drafter",
     "verifier": "verifier",
     "lengths": "draft length",
+    "policy": "cache policy",
 }
 """What each kind is called in messages."""
 
 
 def names(kind: str) -> list[str]:
-    """Return the sorted names of one kind: ``drafter``, ``verifier`` or ``lengths``."""
+    """Return the sorted names of one kind: ``drafter``, ``verifier``, ``lengths`` or ``policy``."""
     return sorted({*_KINDS[kind], *third_party(kind)})
 
 

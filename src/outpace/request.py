@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any, TypedDict
 
 from .cache import Session
+from .cache.policies import CachePolicy, FullPolicy
 from .errors import InvalidArgument, PromptError
 from .models import LanguageModel
 from .noise import Noise
@@ -82,6 +83,7 @@ def prepare(
     *,
     began: float,
     exact: bool,
+    cache_policy: CachePolicy | None = None,
     max_new_tokens: int = 128,
     temperature: float = 0.0,
     top_k: int | None = None,
@@ -115,9 +117,19 @@ def prepare(
         raise InvalidArgument(
             f"stop strings need a tokenizer, and {target.name} has none: leave them out"
         )
-    tokens = _tokens(target, prompt)
+    if not isinstance(session, Session | None):
+        raise InvalidArgument(f"session {session!r}: make one with .session()")
+    if session is not None and session.model is not target:
+        raise InvalidArgument("the session belongs to another model: make one with .session()")
+    held = Session(target, cache_policy) if session is None else session
+    if str(held.policy) != str(cache_policy or FullPolicy()):
+        raise InvalidArgument(
+            f"the session has cache policy {held.policy}, the decoder {cache_policy or 'full'}: "
+            "make one with .session()"
+        )
+    limit = held.limit
+    tokens = _tokens(target, prompt, limit)
     context = Context(tokens, target.device)
-    limit = target.context_length
     ends = Stopping(
         eos=frozenset() if ignore_eos else target.eos_ids,
         stop=strings,
@@ -130,16 +142,12 @@ def prepare(
     sampler = Sampler(
         context, sampling.processors(), greedy=sampling.greedy, noise=Noise(chosen_seed)
     )
-    if not isinstance(session, Session | None):
-        raise InvalidArgument(f"session {session!r}: make one with .session()")
-    if session is not None and session.model is not target:
-        raise InvalidArgument("the session belongs to another model: make one with .session()")
     return Request(
         began=began,
         context=context,
         sampler=sampler,
         ends=ends,
-        session=Session(target) if session is None else session,
+        session=held,
         resumed=session is not None and len(session) > 0,
         stats=Stats(seed=chosen_seed, exact=exact),
     )
@@ -158,7 +166,7 @@ def _strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     raise InvalidArgument(f"stop {stop!r}: give a string or a list of strings")
 
 
-def _tokens(target: LanguageModel, prompt: Prompt) -> list[int]:
+def _tokens(target: LanguageModel, prompt: Prompt, limit: int | None) -> list[int]:
     if isinstance(prompt, str):
         if target.tokenizer is None:
             raise PromptError(
@@ -179,11 +187,11 @@ def _tokens(target: LanguageModel, prompt: Prompt) -> list[int]:
         raise PromptError(
             f"token id {wrong[0]} in the prompt: {target.name} has ids 0 to {target.vocabulary - 1}"
         )
-    limit = target.context_length
     if limit is not None and len(tokens) >= limit:
         raise PromptError(
             f"the prompt has {len(tokens)} tokens, {target.name} takes {limit} with the "
-            "new ones: shorten the prompt"
+            "new ones: shorten the prompt, or forget some of it with a cache policy, as "
+            "streaming"
         )
     return tokens
 

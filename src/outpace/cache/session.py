@@ -1,6 +1,8 @@
 """One sequence held in the slot cache of one model: prefill, round, commit, rollback."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import LanguageModel
+from ..models.observing import observed
 from ..sampling import Pick
 from ..transfer import at_hand, sent
 from ..types import Context, TokenTree, causal
+from .forgetting import SPARE, Forgetting
+from .policies import CachePolicy, FullPolicy
 from .slots import Slots, bucket
 
 STEP = 64
@@ -38,26 +43,69 @@ class Session:
     A target's session holds committed tokens only. A drafter appends its own draft tokens as if
     they were committed and rolls back to what the target accepted.
 
+    With a cache policy the keys and values of some tokens are forgotten at certain lengths. The
+    tokens themselves are not, so that what a text goes on from is known; what would need a
+    forgotten one again is computed from the beginning.
+
     Args:
         model: whose keys and values these are.
+        policy: what is forgotten; None is nothing.
 
     Attributes:
         serves: the text the loop runs on it now; streams that share a session take turns.
+
+    Raises:
+        InvalidArgument: the policy does not go with the model.
     """
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, policy: CachePolicy | None = None) -> None:
         self.model = model
+        self.policy = FullPolicy() if policy is None else policy
+        self._forgetting = (
+            None if isinstance(self.policy, FullPolicy) else Forgetting(self.policy, model)
+        )
         self.tokens: list[int | Tensor] = []
         self._slots = Slots()
         self._cache = model.new_cache(bucket(1))
         self._held = _nothing_held(self._cache.capacity, model.device)
         self._round: _Round | None = None
+        self._seen: list[Tensor] = []  # attention of the last forward
         self._torn = False  # bookkeeping under change: an interrupt may leave it half done
         self.forwards = 0
         self.serves: Context | None = None
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.tokens)
+
+    @property
+    def indices(self) -> list[int]:
+        """Which of the tokens are held; where layers and heads differ, by the longest of them."""
+        return list(self._slots.indices)
+
+    @property
+    def limit(self) -> int | None:
+        """How many tokens a text may have; None is any number."""
+        if self._forgetting is not None and self._forgetting.unbounded:
+            return None
+        return self.model.context_length
+
+    @property
+    def room(self) -> int | None:
+        """How many tokens may come before some are forgotten; None is any number.
+
+        A round that wrote more would see what a shorter one does not.
+        """
+        return None if self._forgetting is None else self._forgetting.room(len(self))
+
+    @property
+    def compressions(self) -> int:
+        """How often tokens were forgotten."""
+        return 0 if self._forgetting is None else self._forgetting.compressions
+
+    @property
+    def evicted(self) -> float:
+        """How many tokens were forgotten; where layers and heads differ, on average."""
+        return 0.0 if self._forgetting is None else self._forgetting.evicted
 
     @property
     def nbytes(self) -> int:
@@ -66,23 +114,39 @@ class Session:
 
     def reserve(self, length: int) -> None:
         """Make room for ``length`` slots at once rather than by doubling."""
-        capacity = bucket(length + 1)  # rows that only fill a static width lie in the last
-        if capacity > self._cache.capacity:
+        slots = length + 1  # rows that only fill a static width lie in the last
+        if slots > self._cache.capacity:
+            capacity = self._capacity(slots)
             grown = _nothing_held(capacity, self._held.device)
             grown[: self._held.shape[0]] = self._held
             self._held = grown
             self._cache.grow(capacity)
+
+    @property
+    def _most(self) -> int:
+        """How many slots will ever be needed."""
+        size = self.policy.size
+        return sys.maxsize if size is None else size + self.policy.block + SPARE
+
+    def _capacity(self, slots: int) -> int:
+        """Return how many slots to have; with a policy no more than it will ever need."""
+        return max(slots, min(bucket(slots), self._most + 1))
 
     def clear(self) -> None:
         """Forget everything; the memory is kept."""
         self.rollback(0)
 
     def rollback(self, length: int) -> None:
-        """Forget all tokens past the first ``length``, and a round that never came to its end."""
+        """Forget all tokens past the first ``length``, and a round that never came to its end.
+
+        Where a policy has forgotten earlier ones meanwhile, nothing is held afterwards.
+        """
         self.abandon()
-        if length < len(self._slots):
+        if self._forgetting is not None and length < self._forgetting.floor:
+            self._lose()
+        if length < len(self):
             self._torn = True
-            gone = self._slots.rollback(length)
+            gone = self._slots.rollback(len(self._slots) - (len(self) - length))
             del self.tokens[length:]
             first, last = gone[0], gone[-1] + 1
             if last - first == len(gone) and gone == list(range(first, last)):
@@ -103,6 +167,8 @@ class Session:
         top = other._slots.top
         self.reserve(top)
         self._torn = True
+        if other._forgetting is not None:
+            self._forgetting = other._forgetting.copy()
         self._slots = other._slots.copy()
         self.tokens = list(other.tokens)
         self._held.fill_(-1)
@@ -126,7 +192,7 @@ class Session:
             tokens: the whole sequence.
             room: how many more slots will be needed.
         """
-        self.reserve(len(tokens) + room)
+        self.reserve(min(len(tokens) + room, self._most))
         # the last token is always computed: its logits are wanted
         self.rollback(min(self.match(tokens), len(tokens) - 1))
         return self.extend(list(tokens[len(self) :]))
@@ -137,14 +203,47 @@ class Session:
         while True:
             rest = len(tokens) - start
             size = next((chunk for chunk in self.model.chunks if chunk <= rest), rest)
+            if self.room is not None:
+                size = min(size, max(1, self.room))
             logits = self.append(tokens[start : start + size])
+            self.forget()
             start += size
             if size == rest:
                 return logits
 
+    def forget(self) -> None:
+        """Forget what the policy does not keep, if the text has come to a boundary.
+
+        All that is held must be a part of the text by now.
+        """
+        room = self.room
+        if room is None or room > 0:
+            return
+        assert self._forgetting is not None
+        self._torn = True
+        with torch.inference_mode():  # as forwards write, so that both may
+            self._forgetting.forget(len(self), self._slots, self._held, self._cache)
+        self._fit()
+        self._torn = False
+
+    def _fit(self) -> None:
+        """Have as many positions as there are slots."""
+        capacity = self._cache.capacity
+        if self._held.shape[0] != capacity:
+            fitting = _nothing_held(capacity, self._held.device)
+            kept = min(capacity, self._held.shape[0])
+            fitting[:kept] = self._held[:kept]
+            self._held = fitting
+
+    def _lose(self) -> None:
+        """Hold nothing, as if from the beginning."""
+        assert self._forgetting is not None
+        self._torn = True
+        self.abandon()
+
     def append(self, tokens: Sequence[int | Tensor]) -> Tensor:
         """Compute a chain of tokens that follow what is held; return the last logits ``[V]``."""
-        count, start = len(tokens), len(self._slots)
+        count, start = len(tokens), self._next
         device = self.model.device
         logits = self._compute(
             _column(tokens, device),
@@ -155,6 +254,7 @@ class Session:
         done, self._round = self._round, None
         assert done is not None
         self._commit(tokens, done.slots, done.positions, done.where)
+        self._observe(range(count))
         return logits[0]
 
     def draft(self, fresh: Sequence[int], length: int, pick: Pick) -> Tensor:
@@ -170,7 +270,7 @@ class Session:
         Returns:
             The tokens chosen, ``[length]`` int64.
         """
-        device, count, start = self.model.device, len(fresh), len(self._slots)
+        device, count, start = self.model.device, len(fresh), self._next
         steps = count + length - 1
         slots, positions = self._slots.take(steps), list(range(start, start + steps))
         where = self._where(positions, slots)
@@ -193,7 +293,7 @@ class Session:
 
     def forward(self, tree: TokenTree) -> Tensor:
         """Compute all nodes of a tree; node 0 follows what is held. Return logits ``[N, V]``."""
-        start = len(self._slots)
+        start = self._next
         depths = range(len(tree)) if tree.is_chain else tree.depths().tolist()
         positions = [start + depth for depth in depths]
         device = self.model.device  # a tree without a law may lie on the host
@@ -220,7 +320,7 @@ class Session:
             above = F.pad(self._round.ancestors, (0, 0, 0, 1))
             places = sent(parents, device)
             seen = torch.cat([above[places], seen], dim=1)
-        positions = [len(self._slots) + depth - 1] * count
+        positions = [self._next + depth - 1] * count
         return self._compute(tokens, positions, seen, last_only=False)
 
     def commit(self, tree: TokenTree, path: Sequence[int]) -> None:
@@ -236,15 +336,22 @@ class Session:
         self._round = None
         if len(nodes) == len(slots):
             self._commit(tokens, slots, positions, where)
+            self._observe(nodes)
             return
         lie, at = [slots[node] for node in nodes], [positions[node] for node in nodes]
         if nodes:
             first = nodes[-1] == len(nodes) - 1  # those of a chain: no need to tell the device
             self._commit(tokens, lie, at, where[:, : len(nodes)] if first else self._where(at, lie))
+            self._observe(nodes)
         chosen = set(nodes)
         self._torn = True
         self._slots.free([slot for node, slot in enumerate(slots) if node not in chosen])
         self._torn = False
+
+    @property
+    def _next(self) -> int:
+        """The position of the next token."""
+        return len(self) - (0 if self._forgetting is None else self._forgetting.offset)
 
     @property
     def nodes(self) -> int:
@@ -298,6 +405,10 @@ class Session:
         """Free the slots of a round that never came to its commit (an error, an interrupt)."""
         if self._torn:  # Ctrl-C came in the middle of a change: nothing held can be trusted
             self._slots, self._round, self.tokens = Slots(), None, []
+            if self._forgetting is not None:
+                self._forgetting.restart()
+                self._cache = self.model.new_cache(bucket(1))
+                self._fit()
             self._held.fill_(-1)
             self._torn = False
         elif self._round is not None:
@@ -330,22 +441,41 @@ class Session:
         self._round = _Round(slots, positions, self._where(positions, slots), ancestors)
         self.reserve(self._slots.top)
         self.forwards += 1
-        return self.model.forward(
-            tokens,
-            self._round.where,
-            seen,
-            self._held,
-            self._cache,
-            self._view(),
-            last_only=last_only,
-        )
+        with self._watched():
+            return self.model.forward(
+                tokens,
+                self._round.where,
+                seen,
+                self._held,
+                self._cache,
+                self._view(),
+                last_only=last_only,
+            )
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Keep the attention of a forward, for a policy that goes by it."""
+        self._seen = []
+        if self._forgetting is None or not self._forgetting.observes:
+            yield
+            return
+        seen: dict[int, Tensor] = {}
+        with observed(lambda layer, weights: seen.__setitem__(layer, weights)):
+            yield
+        self._seen = [seen[layer] for layer in sorted(seen)]
+
+    def _observe(self, nodes: Sequence[int]) -> None:
+        """Hand the attention of the nodes that are kept to the policy; of the others, nothing."""
+        if self._seen and self._forgetting is not None:
+            seen, self._seen = self._seen, []
+            self._forgetting.observe(seen, nodes, len(self), self._slots, self._cache)
 
     def _commit(
         self, tokens: Sequence[int | Tensor], slots: list[int], positions: list[int], where: Tensor
     ) -> None:
         self._torn = True
         self._held.index_copy_(0, where[1], where[0])
-        self._slots.commit(slots, positions)
+        self._slots.commit(slots, positions, len(self))
         self.tokens.extend(tokens)
         self._torn = False
 

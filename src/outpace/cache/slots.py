@@ -24,13 +24,15 @@ class Slots:
     tokens keep both; taken slots belong to the round under way and are committed or freed by it.
 
     Attributes:
-        slots: the slot of each committed token, in order.
+        slots: the slot of each committed token that is held, in order.
         positions: its position.
+        indices: which token of the text it is.
     """
 
     def __init__(self) -> None:
         self.slots: list[int] = []
         self.positions: list[int] = []
+        self.indices: list[int] = []
         self._freed: list[int] = []  # a heap of slots below _top that nobody holds
         self._top = 0
 
@@ -46,6 +48,7 @@ class Slots:
         """Return the same bookkeeping, to go on with apart."""
         twin = Slots()
         twin.slots, twin.positions = list(self.slots), list(self.positions)
+        twin.indices = list(self.indices)
         twin._freed, twin._top = list(self._freed), self._top
         return twin
 
@@ -57,20 +60,37 @@ class Slots:
         self._top += fresh
         return taken
 
-    def commit(self, slots: Sequence[int], positions: Sequence[int]) -> None:
-        """Append tokens whose keys and values lie at ``slots``."""
+    def commit(self, slots: Sequence[int], positions: Sequence[int], first: int) -> None:
+        """Append tokens of the text from ``first`` on, whose keys and values lie at ``slots``."""
         self.slots.extend(slots)
         self.positions.extend(positions)
+        self.indices.extend(range(first, first + len(slots)))
 
     def free(self, slots: Sequence[int]) -> None:
         """Give back taken or committed-and-removed slots."""
         for slot in slots:
             heapq.heappush(self._freed, slot)
 
+    def keep(self, places: Sequence[int]) -> list[int]:
+        """Keep the tokens at these places of the lists; return the others' slots, now free."""
+        kept = [self.slots[place] for place in places]
+        gone = sorted(set(self.slots) - set(kept))
+        self.positions = [self.positions[place] for place in places]
+        self.indices = [self.indices[place] for place in places]
+        self.slots = kept
+        self.free(gone)
+        return gone
+
+    def restart(self, indices: Sequence[int], positions: Sequence[int]) -> None:
+        """Hold these tokens at the first slots, and nothing else."""
+        self.slots, self.positions = list(range(len(indices))), list(positions)
+        self.indices = list(indices)
+        self._freed, self._top = [], len(indices)
+
     def rollback(self, length: int) -> list[int]:
         """Forget all committed tokens past the first ``length``; return their slots, now free."""
         gone = self.slots[length:]
-        del self.slots[length:], self.positions[length:]
+        del self.slots[length:], self.positions[length:], self.indices[length:]
         if self.slots and len(gone) < _REPACK:
             self.free(gone)
         else:  # so much is free that a view of what is left may be smaller

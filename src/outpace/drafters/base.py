@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 
 from ..cache import Session
+from ..cache.policies import CachePolicy
 from ..drawing import Drawing
+from ..errors import InvalidArgument
 from ..lengths.costs import Costs
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
@@ -64,6 +66,17 @@ class Drafter(ABC):
 
     def reset(self) -> None:  # noqa: B027 - optional hook
         """Forget everything learnt from earlier texts."""
+
+    def hold_by(self, policy: CachePolicy) -> None:
+        """Forget keys and values as a policy says; the text stays exact.
+
+        Raises:
+            InvalidArgument: it holds none.
+        """
+        raise InvalidArgument(
+            f"{type(self).__name__} with cache policy {policy}: it holds no keys and values that "
+            "could be forgotten: draft with a model, or leave the policy of the drafter out"
+        )
 
     def costs(self, target: LanguageModel) -> Costs:
         """Return what rounds cost, once it is attached; where nobody has measured it, measure."""

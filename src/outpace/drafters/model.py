@@ -115,6 +115,10 @@ class ModelDrafter(SessionDrafter):
         ):
             known += 1
         held.rollback(known)
+        if len(held) == known:  # all that is held is text by now
+            held.forget()
+        else:  # some of it was needed again, which a policy has forgotten
+            known = len(held)
         fresh = self._readable(context.tokens[known:])
         self._agreed = len(context)
         return fresh
@@ -127,12 +131,11 @@ class ModelDrafter(SessionDrafter):
 
     def _depth(self, context: Context, wanted: int) -> int:
         """Return how deep to draft: as wanted, within the model's context."""
-        if self.model.context_length is None:
-            return wanted
-        return min(wanted, self.model.context_length - len(context))
+        limit = self._session.limit
+        return wanted if limit is None else min(wanted, limit - len(context))
 
     def _fits(self, length: int) -> bool:
-        return self.model.context_length is None or length < self.model.context_length
+        return self._session.limit is None or length < self._session.limit
 
     def _readable(self, tokens: list[int]) -> list[int]:
         # a target with more padded rows can write an id the drafter has no embedding for

@@ -1,6 +1,7 @@
 """What drafters have in common that hold a text in a model of their own."""
 
 from ..cache import Session
+from ..cache.policies import CachePolicy
 from ..models import LanguageModel
 from .base import Drafter
 
@@ -15,11 +16,21 @@ class SessionDrafter(Drafter):
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self._session = Session(model)
+        self._policy: CachePolicy | None = None
+
+    def hold_by(self, policy: CachePolicy) -> None:
+        """Forget keys and values as a policy says.
+
+        Raises:
+            InvalidArgument: it does not go with the model.
+        """
+        self._policy = policy
+        self.reset()
 
     def reset(self) -> None:
         """Forget the keys and values of earlier texts, and give their memory back."""
         forwards = self._session.forwards
-        self._session = Session(self.model)
+        self._session = Session(self.model, self._policy)
         self._session.forwards = forwards
 
     @property

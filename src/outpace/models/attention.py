@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from ..errors import UnsupportedModel
+from .kv import Grouped
 from .quiet import quiet
 
 NAME = "outpace"
@@ -75,6 +76,11 @@ def slot_attention(
             "use transformers' own generate for this model"
         )
     batch, heads, width, _ = query.shape
+    if isinstance(key, Grouped):
+        assert isinstance(value, Grouped)
+        return _grouped(module, query, key, value, attention_mask, scaling, softcap, s_aux)
+    # a layer that has forgotten tokens has fewer places, all before the ones they share
+    attention_mask = attention_mask[..., -key.shape[2] :]
     groups = heads // key.shape[1]
     mask = attention_mask.to(query.dtype)
     if mask.shape[2] == groups * width:
@@ -91,6 +97,34 @@ def slot_attention(
         out = _explicit(query, key, value, mask, scaling, softcap, s_aux, width)
     out = out.reshape(batch, heads, width, -1).transpose(1, 2).contiguous()
     return out, None
+
+
+def _grouped(
+    module: nn.Module,
+    query: Tensor,
+    key: Grouped,
+    value: Grouped,
+    mask: Tensor,
+    scaling: float | None,
+    softcap: float | None,
+    s_aux: Tensor | None,
+) -> tuple[Tensor, None]:
+    """Attention of groups of heads, each over places of its own: one call a group."""
+    _, heads, width, _ = query.shape
+    count = sum(len(one) for one in key.heads)
+    each = torch.arange(heads // count, device=query.device)
+    whole: Tensor | None = None
+    for own, keys, values in zip(key.heads, key.parts, value.parts, strict=True):
+        rows = (own[:, None] * len(each) + each).flatten()
+        sink = None if s_aux is None else s_aux[rows]
+        out, _ = slot_attention(
+            module, query[:, rows], keys, values, mask, scaling, 0.0, softcap, sink
+        )
+        if whole is None:
+            whole = out.new_empty(1, width, heads, out.shape[-1])
+        whole[:, :, rows] = out
+    assert whole is not None
+    return whole, None
 
 
 _NARROW = ContextVar("narrow", default=False)

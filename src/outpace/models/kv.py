@@ -15,6 +15,58 @@ Shape = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(slots=True)
+class Part:
+    """Some key heads of a layer that hold tokens of their own.
+
+    Attributes:
+        heads: int64 ``[h]``, which key heads of the layer; None is all.
+        keys: ``[S, h, D]``.
+        values: ``[S, h, D_v]``.
+        shift: by how much its places lie before the slots of the text: slot s is place s - shift.
+    """
+
+    heads: Tensor | None
+    keys: Tensor
+    values: Tensor
+    shift: int = 0
+
+    def write(self, slots: Tensor, key_states: Tensor, value_states: Tensor) -> None:
+        """Write ``[W, H, D]`` of all heads of the layer at slots ``[W]``."""
+        places = slots - self.shift
+        for held, states in ((self.keys, key_states), (self.values, value_states)):
+            held.index_copy_(0, places, states if self.heads is None else states[:, self.heads])
+
+    def read(self, view: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values below a slot, ``[1, h, S, D]``."""
+        end = view - self.shift
+        return self.keys[:end].transpose(0, 1)[None], self.values[:end].transpose(0, 1)[None]
+
+    def resized(self, size: int, kept: int) -> Part:
+        """Return the same with other room, its first ``kept`` places as they were."""
+        keys, values = (old.new_zeros(size, *old.shape[1:]) for old in (self.keys, self.values))
+        keys[:kept], values[:kept] = self.keys[:kept], self.values[:kept]
+        return Part(self.heads, keys, values, self.shift)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both storages."""
+        return int(self.keys.untyped_storage().nbytes() + self.values.untyped_storage().nbytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Keys or values of a layer whose heads hold different numbers of tokens.
+
+    Attributes:
+        heads: int64 ``[h]``, the key heads of each group.
+        parts: ``[1, h, S, D]`` of each group.
+    """
+
+    heads: Sequence[Tensor]
+    parts: Sequence[Tensor]
+
+
+@dataclass(slots=True)
 class _Aim:
     """Where the next forward writes and how far it reads; shared by a cache and its layers.
 
@@ -38,6 +90,8 @@ class _SlotLayer(CacheLayerMixin):
     def __init__(self, aim: _Aim) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._aim = aim
+        self.parts: list[Part] = []
+        """Where a policy has forgotten something of some heads; then there are no keys here."""
 
     def hold(self, keys: Tensor, values: Tensor) -> None:
         """Use these tensors from now on."""
@@ -56,6 +110,8 @@ class _SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
+        if self.parts:
+            return self._update_parts(key_states, value_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None
@@ -65,8 +121,35 @@ class _SlotLayer(CacheLayerMixin):
         self.values.index_copy_(0, slots, value_states[0].transpose(0, 1))
         return self.keys[:view].transpose(0, 1)[None], self.values[:view].transpose(0, 1)[None]
 
+    def _update_parts(self, key_states: Tensor, value_states: Tensor) -> tuple[Any, Any]:
+        slots, view = self._aim.slots, self._aim.view
+        fresh = key_states[0].transpose(0, 1), value_states[0].transpose(0, 1)
+        for part in self.parts:
+            part.write(slots, *fresh)
+        both = [part.read(view) for part in self.parts]
+        if len(both) == 1:
+            return both[0]
+        heads = [part.heads for part in self.parts if part.heads is not None]
+        keys, values = zip(*both, strict=True)
+        return Grouped(heads, keys), Grouped(heads, values)
+
+    def split(self, groups: Sequence[Sequence[int]]) -> None:
+        """Let groups of key heads hold tokens of their own from now on."""
+        assert self.keys is not None
+        assert self.values is not None
+        if len(groups) == 1:
+            self.parts = [Part(None, self.keys, self.values)]
+        else:
+            for group in groups:
+                heads = torch.tensor(group, device=self.keys.device)
+                self.parts.append(Part(heads, self.keys[:, heads], self.values[:, heads]))
+        self.keys = self.values = None
+
     def grow(self, capacity: int) -> None:
         """Make room for ``capacity`` slots and keep what is there."""
+        self.parts = [
+            part.resized(capacity - part.shift, part.keys.shape[0]) for part in self.parts
+        ]
         if self.keys is None or self.values is None:
             return
         kept = self.keys.shape[0]
@@ -76,6 +159,13 @@ class _SlotLayer(CacheLayerMixin):
 
     def adopt(self, other: _SlotLayer, slots: int) -> None:
         """Take over the first ``slots`` of a layer of the same sizes."""
+        if other.parts:
+            self.keys = self.values = None
+            capacity = self._aim.capacity
+            self.parts = [
+                one.resized(capacity - one.shift, slots - one.shift) for one in other.parts
+            ]
+            return
         if other.keys is None or other.values is None:
             return
         if self.keys is None or self.values is None:
@@ -111,7 +201,7 @@ class _SlotLayer(CacheLayerMixin):
     @property
     def nbytes(self) -> int:
         if self.keys is None or self.values is None:
-            return 0
+            return sum(part.nbytes for part in self.parts)
         return int(self.keys.untyped_storage().nbytes() + self.values.untyped_storage().nbytes())
 
 
@@ -153,6 +243,21 @@ class SlotCache(Cache):
     def capacity(self) -> int:
         """How many slots there are."""
         return self._aim.capacity
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether layers or heads hold tokens of their own, so that no common view is right."""
+        return any(layer.parts for layer in self._slot_layers)
+
+    def layer(self, number: int) -> _SlotLayer:
+        """Return a layer, for what changes it between forwards."""
+        self._seen, self._pointers = None, ()
+        return self._slot_layers[number]
+
+    def resize(self, capacity: int) -> None:
+        """Say how many slots there are from now on, where parts are sized one by one."""
+        self._seen, self._pointers, self.pooled = None, (), False
+        self._aim.capacity = capacity
 
     def hold(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         """Use these tensors, ``[capacity, H_kv, D]`` a layer."""
