@@ -44,18 +44,18 @@ class _Planes:
 
     def turn(self, keys: Tensor, by: Tensor) -> Tensor:
         """Return ``keys [n, H_kv, D]``, ``by [n]`` or ``[n, H_kv]`` positions further."""
-        exact = keys.to(torch.promote_types(keys.dtype, torch.float32))
+        exact = torch.promote_types(keys.dtype, torch.float32)
         # The angles in float64: at thousands of positions float32 has lost four of its digits.
         angles = by.to(torch.float64)[..., None] * self.frequencies.to(keys.device)
         if by.dim() == 1:
             angles = angles[:, None]
-        cos, sin = angles.cos().to(exact.dtype), angles.sin().to(exact.dtype)
-        one, other = exact[..., self.first], exact[..., self.second]
-        turned = exact.clone()
+        cos, sin = angles.cos().to(exact), angles.sin().to(exact)
+        one, other = keys[..., self.first].to(exact), keys[..., self.second].to(exact)
+        turned = keys.clone()
         # Without the factor some scalings have on cos and sin: it is in the keys already.
-        turned[..., self.first] = one * cos - other * sin
-        turned[..., self.second] = other * cos + one * sin
-        return turned.to(keys.dtype)
+        turned[..., self.first] = (one * cos).addcmul_(other, sin, value=-1)
+        turned[..., self.second] = (other * cos).addcmul_(one, sin)
+        return turned
 
     def lengths(self, keys: Tensor) -> Tensor:
         """Return ``[n, H_kv, D]``: of each number its plane's length, of one in none its own."""
