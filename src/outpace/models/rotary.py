@@ -197,7 +197,8 @@ def _frequencies(model: LanguageModel) -> list[Tensor]:
             # GPT-J, CodeGen: a table of sines and cosines. Not read from its entries, which a
             # model in half precision has rounded.
             width = buffer.shape[1]
-            one = 1e4 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+            even = torch.arange(0, width, 2, dtype=torch.float64, device=buffer.device)
+            one = 1e4 ** (-even / width)
         else:
             continue
         found.setdefault(tuple(one.tolist()), one.clone())
