@@ -29,7 +29,7 @@ LOOK_EVERY = 16
 """Forwards between two looks for a compiled model that another process makes."""
 
 # Rotary scalings whose angles depend on the longest position seen, not on the token's own.
-_LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
+LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
 class LanguageModel:
@@ -356,7 +356,7 @@ def _output_rows(model: PreTrainedModel, config: Any, name: str) -> int:
 def _context_length(config: Any) -> int | None:
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     rope = getattr(config, "rope_parameters", None) or {}
-    if isinstance(rope, dict) and rope.get("rope_type") in _LENGTH_DEPENDENT_ROPE:
+    if isinstance(rope, dict) and rope.get("rope_type") in LENGTH_DEPENDENT_ROPE:
         # Past this length the angles of *all* tokens change with the longest position in the
         # forward, so draft tokens would change the logits of the tokens before them.
         original = rope.get("original_max_position_embeddings") or getattr(
