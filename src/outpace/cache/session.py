@@ -98,6 +98,11 @@ class Session:
         return None if self._forgetting is None else self._forgetting.room(len(self))
 
     @property
+    def observes(self) -> bool:
+        """Whether the policy goes by attention, so that every token has to be computed alone."""
+        return self._forgetting is not None and self._forgetting.observes
+
+    @property
     def compressions(self) -> int:
         """How often tokens were forgotten."""
         return 0 if self._forgetting is None else self._forgetting.compressions

@@ -58,6 +58,7 @@ class ModelDrafter(SessionDrafter):
         pick = drawing.pick(depth, self.model.vocabulary, self.model.device)
         fresh = self._roll_back(context)
         at_once = budget.confidence is None and len(fresh) <= AT_ONCE
+        at_once = at_once and not self._session.observes
         if pick is not None and at_once:
             drafted = self._session.draft(fresh, depth, pick)
             self._proposed = TokenTree.chain(root, drafted, draw=drawing.kind)

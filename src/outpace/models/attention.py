@@ -40,8 +40,8 @@ _IGNORED = frozenset(
 def slot_attention(
     module: nn.Module,
     query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    key: Tensor | Grouped,
+    value: Tensor | Grouped,
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -54,8 +54,8 @@ def slot_attention(
     Args:
         module: the calling layer; its ``layer_idx`` is what an observer is told.
         query: ``[1, H, W, D]``.
-        key: ``[1, H_kv, S, D]``.
-        value: ``[1, H_kv, S, D_v]``.
+        key: ``[1, H_kv, S, D]``, or groups of heads.
+        value: ``[1, H_kv, S, D_v]``, likewise.
         attention_mask: additive, ``[1, 1, W, S]`` or packed ``[1, 1, H/H_kv · W, S]``.
         scaling: of the scores; None is 1/√D.
         dropout: must be 0; models are run in evaluation mode.
@@ -77,11 +77,13 @@ def slot_attention(
             "use transformers' own generate for this model"
         )
     batch, heads, width, _ = query.shape
-    if isinstance(key, Grouped):
+    if isinstance(key, Grouped) or isinstance(value, Grouped):
+        assert isinstance(key, Grouped)
         assert isinstance(value, Grouped)
         return _grouped(module, query, key, value, attention_mask, scaling, softcap, s_aux)
-    # a layer that has forgotten tokens has fewer places, all before the ones they share
-    attention_mask = attention_mask[..., -key.shape[2] :]
+    if not torch.compiler.is_compiling():
+        # a layer that has forgotten tokens has fewer places, all before the ones they share
+        attention_mask = attention_mask[..., -key.shape[2] :]
     groups = heads // key.shape[1]
     mask = attention_mask.to(query.dtype)
     if mask.shape[2] == groups * width:

@@ -281,6 +281,8 @@ class LanguageModel:
         runtime = self._runtime
         if observer() is not None:
             runtime = EagerRuntime(self.step, padded=False)
+        elif cache.is_uneven:  # what is compiled or captured reads one view of all layers
+            runtime = EagerRuntime(self.step)
         if not runtime.traced and self.model.config._attn_implementation != attention.NAME:
             with self.attached():
                 return self.forward(
@@ -322,7 +324,7 @@ class LanguageModel:
         place, seen = where[:, :count], causal(count, device)
         first = Inputs(tokens, place, seen, held, cache, view, last_only=True)
         captured = None
-        if observer() is None:
+        if observer() is None and not cache.is_uneven:
             captured = self._runtime.chain(first, where, length, pick)
         if captured is not None:
             return captured
