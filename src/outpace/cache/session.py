@@ -480,7 +480,7 @@ class Session:
     ) -> None:
         self._torn = True
         self._held.index_copy_(0, where[1], where[0])
-        self._slots.commit(slots, positions, len(self))
+        self._slots.commit(slots, positions)
         self.tokens.extend(tokens)
         self._torn = False
 

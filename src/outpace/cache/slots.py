@@ -60,8 +60,9 @@ class Slots:
         self._top += fresh
         return taken
 
-    def commit(self, slots: Sequence[int], positions: Sequence[int], first: int) -> None:
-        """Append tokens of the text from ``first`` on, whose keys and values lie at ``slots``."""
+    def commit(self, slots: Sequence[int], positions: Sequence[int]) -> None:
+        """Append the next tokens of the text, whose keys and values lie at ``slots``."""
+        first = self.indices[-1] + 1 if self.indices else 0
         self.slots.extend(slots)
         self.positions.extend(positions)
         self.indices.extend(range(first, first + len(slots)))
