@@ -50,6 +50,8 @@ class Recipe:
         costs: seconds of the parts of a round; None has the gate measure them.
         measured: where the recipe comes from, for its reader alone.
         drafter_dtype: of the draft model's weights; None is that of the target's.
+        cache_policy: which keys and values of the target are forgotten; None is none.
+        drafter_cache_policy: likewise of the draft model.
     """
 
     target: str = "zoo:target"
@@ -64,6 +66,8 @@ class Recipe:
     costs: Costs | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
     drafter_dtype: str | None = None
+    cache_policy: str | None = None
+    drafter_cache_policy: str | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Recipe:
@@ -149,6 +153,8 @@ class Recipe:
             "drafter_dtype": self.drafter_dtype,
             "device": self.device if target is None else None,
             "runtime": self.runtime,
+            "cache_policy": self.cache_policy,
+            "drafter_cache_policy": self.drafter_cache_policy,
         }
         known = self.costs is not None and self.draft_length in {None, GATE}
         if not known or self.drafter == "none":
@@ -159,7 +165,13 @@ class Recipe:
         made = Decoder.from_pretrained(self.target if target is None else target, **parts)
         if self.tree is None:
             return made
-        return Decoder(made.target, made.drafter, verifier=made.verifier, lengths=gate)
+        return Decoder(
+            made.target,
+            made.drafter,
+            verifier=made.verifier,
+            lengths=gate,
+            cache_policy=made.cache_policy,
+        )
 
     def set_threads(self) -> None:
         """Have the process use as many threads as the recipe says, if it does."""
@@ -167,7 +179,18 @@ class Recipe:
             torch.set_num_threads(self.threads)
 
 
-_COSTLY = ("target", "drafter", "tree", "dtype", "drafter_dtype", "device", "runtime", "threads")
+_COSTLY = (
+    "target",
+    "drafter",
+    "tree",
+    "dtype",
+    "drafter_dtype",
+    "device",
+    "runtime",
+    "threads",
+    "cache_policy",
+    "drafter_cache_policy",
+)
 """What else it costs if one of these is another."""
 _Check = Callable[[object], bool]
 
@@ -208,6 +231,8 @@ _TYPES: Mapping[str, tuple[_Check, str]] = {
     "verifier": _TEXT,
     "dtype": _TEXT,
     "drafter_dtype": _TEXT,
+    "cache_policy": _TEXT,
+    "drafter_cache_policy": _TEXT,
     "device": _TEXT,
     "runtime": _TEXT,
     "threads": (_is_count, "a whole number, 1 or more"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..cache.policies import make_policy
 from ..compose import (
     lacks_model,
     make_drafter,
@@ -32,7 +33,7 @@ from ..types import Budget, Context, Round, TokenTree, Verdict
 from ..verifiers import Verifier
 from ..verifiers.coupled import CoupledVerifier
 from .methods import Method, Models
-from .names import in_precision, model_of, needs_drafter, tree_of, with_length
+from .names import in_precision, model_of, needs_drafter, policies_of, tree_of, with_length
 from .precisions import canonical, models_of
 from .sample import Gaps, Sample, Writing, depths
 from .workloads import BenchPrompt
@@ -87,7 +88,10 @@ class Loop(Method):
             # nothing to decide, or decided elsewhere
             decided = isinstance(drafter, NoDrafter) or (drafter.gated and draft_length == "gate")
             lengths = FixedLength() if own_budget or decided else make_lengths(draft_length)
-            decoder = Decoder(models.target, drafter, lengths=lengths)
+            policy, own_policy = (make_policy(one) for one in policies_of(name))
+            if own_policy is not None:
+                drafter.hold_by(own_policy)
+            decoder = Decoder(models.target, drafter, lengths=lengths, cache_policy=policy)
         self.decoder = decoder
         # of each prompt, if time decided on it: what was drafted after so many tokens
         self._drafted: dict[BenchPrompt, dict[int, TokenTree]] = {}
@@ -168,6 +172,8 @@ class Loop(Method):
             kv_bytes=stats.kv_bytes,
             store_bytes=stats.store_bytes,
             drafter_kv_bytes=drafter.kv_bytes,
+            compressions=stats.compressions,
+            evicted=stats.evicted_tokens,
             drafter_forwards=forwards if drafter.models else None,
             drafting=stats.drafting,
             verifying=stats.verifying,

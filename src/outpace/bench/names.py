@@ -4,29 +4,16 @@ import os
 import re
 
 from .. import zoo
-from ..calls import is_call, parse_call, split
+from ..cache.policies import parse_policy
+from ..calls import is_call, split
 from ..compose import with_its_model
 from ..drafters.shape import Shape
 from ..drafters.shape_names import parse_shape
 from ..drafters.tree import DEFAULT_SHAPE
-from ..errors import UnknownName
 from ..models.load import check_dtype
-from ..registry import unknown_among
 
-POLICIES = (
-    "streaming",
-    "recent",
-    "key_norm",
-    "fixed_key_norm",
-    "head_aware",
-    "snapkv",
-    "h2o",
-    "composed",
-    "quantized",
-)
-"""Cache policies that a study can ask for."""
-THERE: frozenset[str] = frozenset()
-"""Of these, the ones that exist: the cells of the others are missing until they do."""
+LATER: frozenset[str] = frozenset({"head_aware", "quantized"})
+"""Cache policies that a study can ask for, whose cells are missing until they exist."""
 _WITH = " with "
 _IN = " in "
 _DTYPES = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -35,17 +22,29 @@ _DTYPES = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def with_policy(name: str) -> tuple[str, str | None]:
     """Return the method of ``NAME with POLICY``, and the cache policy or None.
 
+    ``TARGET/DRAFTER`` gives both models one; ``full`` is none. The precisions a name goes on with
+    have no part in either.
+
     Raises:
         UnknownName: no such policy.
-        InvalidArgument: it cannot be read.
+        InvalidArgument: it cannot be read, or a value out of range.
     """
-    method, with_, policy = name.partition(_WITH)
+    method, with_, policy = in_precision(name)[0].partition(_WITH)
     if not with_:
         return method, None
-    call = parse_call(policy, f"cache policy {policy!r}", "streaming(sinks=4, recent=508)")
-    if call.name not in POLICIES:
-        raise UnknownName(unknown_among("cache policy", call.name, POLICIES))
+    if lacks_policy(name) is None:
+        for part in split(policy, "/"):
+            parse_policy(part)
     return method, policy
+
+
+def policies_of(name: str) -> tuple[str | None, str | None]:
+    """Return the cache policies of target and draft model that a method names, or None."""
+    policy = with_policy(name)[1]
+    if policy is None:
+        return None, None
+    own = split(policy, "/")
+    return own[0], own[1] if len(own) > 1 else None
 
 
 def in_precision(name: str) -> tuple[str, str | None, str | None]:
@@ -66,10 +65,9 @@ def in_precision(name: str) -> tuple[str, str | None, str | None]:
 
 def lacks_policy(name: str) -> str | None:
     """Return the cache policy that a method names and that does not exist yet, or None."""
-    policy = with_policy(name)[1]
-    if policy is None or policy.partition("(")[0].strip() in THERE:
-        return None
-    return policy
+    _, with_, policy = in_precision(name)[0].partition(_WITH)
+    called = {one.partition("(")[0].strip() for one in re.split("[/+]", policy)}
+    return policy if with_ and called & LATER else None
 
 
 def tree_of(method: str) -> Shape | None:
@@ -112,7 +110,7 @@ def model_of(method: str) -> str | None:
 def with_length(name: str) -> tuple[str, str | None]:
     """Return the method of ``NAME`` or ``NAME@LENGTH``, and the length or None.
 
-    The precisions a name goes on with have no part in either.
+    The cache policies and precisions a name goes on with have no part in either.
     """
-    method, *own = split(in_precision(name)[0], "@")
+    method, *own = split(in_precision(name)[0].partition(_WITH)[0], "@")
     return method, "@".join(own) if own else None

@@ -17,6 +17,7 @@ from .names import (
     in_precision,
     lacks_policy,
     names_a_model,
+    policies_of,
     tree_of,
     with_length,
     with_policy,
@@ -43,8 +44,8 @@ def check_methods(
     """Return the names to run: each once, none unknown, what they are compared with added.
 
     That is ``hf``, whose speed the others are measured against, for sampled text ``plain``, for
-    ``beam`` transformers' own beam search, and for a method in another precision plain decoding in
-    that one.
+    ``beam`` transformers' own beam search, and for a method in another precision, or whose target
+    forgets, plain decoding in that precision, or forgetting the same.
 
     Args:
         names: of methods.
@@ -103,9 +104,18 @@ def check_methods(
 
 
 def plain_in(name: str) -> str | None:
-    """Return plain decoding in the target precision a name says, or None where it says none."""
+    """Return plain decoding with the target's cache policy and precision that a name says.
+
+    None where it says neither.
+    """
     _, target, _ = in_precision(name)
-    return None if target is None else f"plain in {target}"
+    policy = policies_of(name)[0] if lacks_policy(name) is None else None
+    if policy == "full":
+        policy = None
+    if target is None and policy is None:
+        return None
+    kept = "" if policy is None else f" with {policy}"
+    return f"plain{kept}" + ("" if target is None else f" in {target}")
 
 
 def _with_model(method: str) -> bool:
@@ -135,7 +145,7 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     """
     own = models_of(name, models)
     made = _make(name, own, draft_length)
-    if own.target is not models.target:  # another target has another text
+    if plain_in(name) is not None:  # another target, or one that forgets, has another text
         made.compared_with = made.compared_with or plain_in(name)
     return made
 

@@ -72,6 +72,8 @@ def _result(done: Measured, name: str, groups: dict[str, set[int]]) -> dict[str,
         "kv_bytes": max(samples[key].kv_bytes for key in keys),
         "drafter_kv_bytes": max(samples[key].drafter_kv_bytes for key in keys),
         "store_bytes": max(samples[key].store_bytes for key in keys),
+        "compressions": sum(samples[key].compressions for key in keys) / len(keys),
+        "evicted_tokens": sum(samples[key].evicted for key in keys) / len(keys),
         "identical": None if differences is None else not differences,
         "compared_with": None if differences is None else facts.reference,
         "differing_prompts": (

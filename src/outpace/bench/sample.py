@@ -75,6 +75,8 @@ class Sample:
         kv_bytes: keys and values at the end, of target and drafter.
         store_bytes: what the drafter has learnt, or reads to draft, at the end.
         drafter_kv_bytes: of ``kv_bytes``, the draft model's.
+        compressions: how often a cache policy has forgotten tokens of the target.
+        evicted: how many; where layers and heads differ, on average.
         drafter_forwards: of the draft model, where there is one.
         drafting: seconds spent drafting, where it is known.
         verifying: seconds of the target's forwards and the verification, likewise.
@@ -99,6 +101,8 @@ class Sample:
     kv_bytes: int
     store_bytes: int = 0
     drafter_kv_bytes: int = 0
+    compressions: int = 0
+    evicted: float = 0.0
     drafter_forwards: int | None = None
     drafting: float | None = None
     verifying: float | None = None
@@ -135,6 +139,8 @@ class Sample:
             kv_bytes=later.kv_bytes,
             store_bytes=later.store_bytes,
             drafter_kv_bytes=later.drafter_kv_bytes,
+            compressions=self.compressions + later.compressions,
+            evicted=self.evicted + later.evicted,
             drafter_forwards=_sum(self.drafter_forwards, later.drafter_forwards),
             drafting=_sum(self.drafting, later.drafting),
             verifying=_sum(self.verifying, later.verifying),

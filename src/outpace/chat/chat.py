@@ -83,7 +83,9 @@ class Chat:
         models = {id(one): one for one in self.methods.models}
         self._wordings = {key: one for key, one in self._wordings.items() if key in models}
         self._sessions = {
-            name: one for name, one in self._sessions.items() if id(one.model) in models
+            name: one
+            for name, one in self._sessions.items()
+            if _alike(one, self.methods[name].session())
         }
 
     def enable(self, names: Sequence[str]) -> None:
@@ -98,11 +100,11 @@ class Chat:
         before = self.methods.enabled
         self.methods.enable(names)
         for name in set(self.methods.enabled) - set(before):
-            model = self.methods[name].target
-            held = [one for one in self._sessions.values() if one.model is model and len(one)]
+            fresh = self.methods[name].session()
+            held = [one for one in self._sessions.values() if _alike(one, fresh) and len(one)]
             if held:
-                self._sessions[name] = Session(model)
-                self._sessions[name].adopt(max(held, key=len))
+                self._sessions[name] = fresh
+                fresh.adopt(max(held, key=len))
         for name in set(self._sessions) - set(self.methods.enabled):
             del self._sessions[name]
 
@@ -131,14 +133,14 @@ class Chat:
         else:
             ids = wording.prompt(self.conversation, message)
         spent = clock.read() - began
-        limit = model.context_length
+        session = self._session(name) if self.keeps_cache else decoder.session()
+        limit = session.limit
         if limit is not None and len(ids) >= limit:
             raise ContextFull(
                 f"the conversation has {len(ids):,} tokens with this, {model.name} takes "
                 f"{limit:,}, the answer among them"
             )
-        session = self._session(name, model) if self.keeps_cache else None
-        held = 0 if session is None else min(session.match(ids), len(ids) - 1)
+        held = min(session.match(ids), len(ids) - 1)
         settings: dict[str, Any] = {
             one.name: getattr(self.sampling, one.name) for one in fields(self.sampling)
         }
@@ -233,8 +235,12 @@ class Chat:
             self._wordings[id(model)] = found
         return found
 
-    def _session(self, name: str, model: LanguageModel) -> Session:
-        found = self._sessions.get(name)
-        if found is None or found.model is not model:
-            found = self._sessions[name] = Session(model)
-        return found
+    def _session(self, name: str) -> Session:
+        if name not in self._sessions:
+            self._sessions[name] = self.methods[name].session()
+        return self._sessions[name]
+
+
+def _alike(one: Session, other: Session) -> bool:
+    """Return whether one session may hold what another does."""
+    return one.model is other.model and str(one.policy) == str(other.policy)

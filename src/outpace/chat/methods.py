@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..cache.policies import make_policy
 from ..compose import drafter_by_name, make_drafter, make_lengths, make_shape, with_partner
 from ..decoder import Decoder
 from ..drafters import Drafter
@@ -128,7 +129,7 @@ class Methods:
         """
         drafter = storage.drafter()
         if "ngram" in self._decoders:
-            self._decoders["ngram"] = _ngram(drafter, self.recipe, self.target)
+            self._decoders["ngram"] = _ngram(drafter, self.recipe, self._decoders[DRAFTING])
         self.storage = storage
 
     def __getitem__(self, name: str) -> Decoder:
@@ -160,13 +161,14 @@ class Methods:
         if name == "drafter":
             return decoder.target in drafting.drafter.models
         same = decoder.target is drafting.target
+        same = same and str(decoder.cache_policy) == str(drafting.cache_policy)
         return same and (name == PLAIN or recipe.draft_length == self.recipe.draft_length)
 
     def _made(self, name: str, recipe: Recipe, drafting: Decoder) -> Decoder:
         if name == PLAIN:
-            return _warmed(Decoder(drafting.target))
+            return _warmed(Decoder(drafting.target, cache_policy=drafting.cache_policy))
         if name == "ngram":
-            return _ngram(self.storage.drafter(), recipe, drafting.target)
+            return _ngram(self.storage.drafter(), recipe, drafting)
         models = [one for one in drafting.drafter.models if one.tokenizer is not None]
         if not models:
             raise InvalidArgument(
@@ -183,9 +185,11 @@ class Methods:
         One that only drafts another length has the same drafter, with all that it holds.
         """
         own = recipe.drafter_dtype or recipe.dtype
-        made_of = (name, recipe.tree, own, recipe.device, recipe.runtime, id(target))
+        policy = recipe.drafter_cache_policy
+        made_of = (name, recipe.tree, own, policy, recipe.device, recipe.runtime, id(target))
         parts = replace(recipe, drafter=name, tree=None)
         if made_of == self._made_of:
+            parts = replace(parts, drafter_cache_policy=None)  # it has it already
             return parts.decoder(target=target, drafter=self[DRAFTING].drafter), made_of
 
         def loaded(model: str, *, dtype: str, **_: Any) -> LanguageModel:
@@ -211,6 +215,8 @@ def _check(recipe: Recipe) -> str:
     if recipe.draft_length is not None:
         make_lengths(recipe.draft_length)
     drafter_by_name(name, make_shape(recipe.tree, recipe.draft_length))
+    make_policy(recipe.cache_policy)
+    make_policy(recipe.drafter_cache_policy)
     return name
 
 
@@ -220,11 +226,11 @@ def check_method(name: str) -> None:
         raise UnknownName(unknown_among("method", name, METHODS))
 
 
-def _ngram(drafter: Drafter, recipe: Recipe, target: LanguageModel) -> Decoder:
+def _ngram(drafter: Drafter, recipe: Recipe, drafting: Decoder) -> Decoder:
     length = recipe.draft_length
-    return _warmed(
-        Decoder(target, drafter, lengths=None if length is None else make_lengths(length))
-    )
+    lengths = None if length is None else make_lengths(length)
+    policy = drafting.cache_policy
+    return _warmed(Decoder(drafting.target, drafter, lengths=lengths, cache_policy=policy))
 
 
 def _warmed(decoder: Decoder) -> Decoder:

@@ -9,7 +9,15 @@ import typer
 from ..errors import PromptError
 from .beams import beam_settings, check_beams, search, search_as_json
 from .interrupt import INTERRUPTED
-from .options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
+from .options import (
+    CACHE_POLICY,
+    DRAFTER_CACHE_POLICY,
+    DRAFTER_DTYPE,
+    DTYPE,
+    a_number,
+    a_text,
+    a_whole,
+)
 from .recipe import OF_A_RECIPE, a_recipe, recipe_for
 from .text import print_json
 from .warm import RUNTIME, say_notes
@@ -48,8 +56,8 @@ def generate(
         str | None,
         a_recipe(
             "Decode as this file says, which outpace tune has written; --target, --drafter, "
-            "--tree, --draft-length, --verifier, --dtype, --drafter-dtype, --device and --runtime "
-            "win where they are given."
+            "--tree, --draft-length, --verifier, --dtype, --drafter-dtype, --device, --runtime and "
+            "the cache policies win where they are given."
         ),
     ] = None,
     tree: Annotated[
@@ -103,6 +111,8 @@ def generate(
     ] = False,
     dtype: Annotated[str, a_text("NAME", DTYPE)] = "bfloat16",
     drafter_dtype: Annotated[str | None, a_text("NAME", DRAFTER_DTYPE)] = None,
+    cache_policy: Annotated[str | None, a_text("POLICY", CACHE_POLICY)] = None,
+    drafter_cache_policy: Annotated[str | None, a_text("POLICY", DRAFTER_CACHE_POLICY)] = None,
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     runtime: Annotated[str, a_text("NAME", RUNTIME)] = "auto",
     bitwise: Annotated[
@@ -138,6 +148,7 @@ def generate(
             "show-trees": (show_trees, False),
             "draft-length": (draft_length, None),
             "verifier": (verifier, "coupled"),
+            "cache-policy": (cache_policy, None),
         },
     )
     recipe = None
@@ -147,6 +158,7 @@ def generate(
         draft_length = None if recipe.draft_length is None else str(recipe.draft_length)
         verifier, dtype, device = recipe.verifier, recipe.dtype, recipe.device
         drafter_dtype = recipe.drafter_dtype
+        cache_policy, drafter_cache_policy = recipe.cache_policy, recipe.drafter_cache_policy
         runtime = recipe.runtime
     text = _read_prompt(prompt or [], file)
     sampling: dict[str, Any] = {
@@ -174,6 +186,8 @@ def generate(
         "runtime": runtime,
         "verifier": verifier,
         "bitwise": bitwise,
+        "cache_policy": cache_policy,
+        "drafter_cache_policy": drafter_cache_policy,
     }
     if searched is not None:
         kept = ("top_k", "repetition_penalty", "no_repeat_ngram_size")

@@ -17,6 +17,8 @@ OF_A_RECIPE = (
     "verifier",
     "dtype",
     "drafter_dtype",
+    "cache_policy",
+    "drafter_cache_policy",
     "device",
     "runtime",
 )

@@ -116,6 +116,11 @@ def _reset(talk: "Talk", rest: str) -> None:
 
 def _cache(talk: "Talk", rest: str) -> None:
     chat = talk.chat
+    if rest and rest.lower() not in SWITCH:
+        with talk.busy():
+            chat.use(chat.methods.recipe.but(cache_policy=rest))
+        talk.note(f"cache policy: {rest}")
+        return
     chat.keeps_cache = switched(rest, chat.keeps_cache, "cache")
     if not chat.keeps_cache:
         chat.drop_sessions()
@@ -170,5 +175,11 @@ COMMANDS = (
         _reset,
         SWITCH,
     ),
-    Command("cache", "[on|off]", "keep keys and values between messages", _cache, SWITCH),
+    Command(
+        "cache",
+        "[on|off|POLICY]",
+        "keep keys and values between messages; POLICY says which are forgotten, full for none",
+        _cache,
+        (*SWITCH, *sorted(names("policy"))),
+    ),
 )

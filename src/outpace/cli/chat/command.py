@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
+from ..options import (
+    CACHE_POLICY,
+    DRAFTER_CACHE_POLICY,
+    DRAFTER_DTYPE,
+    DTYPE,
+    a_number,
+    a_text,
+    a_whole,
+)
 from ..recipe import OF_A_RECIPE, a_recipe, is_given, recipe_for
 from ..warm import RUNTIME, say_notes
 
@@ -62,6 +70,8 @@ def chat(
     ] = "coupled",
     dtype: Annotated[str, a_text("NAME", DTYPE)] = "bfloat16",
     drafter_dtype: Annotated[str | None, a_text("NAME", DRAFTER_DTYPE)] = None,
+    cache_policy: Annotated[str | None, a_text("POLICY", CACHE_POLICY)] = None,
+    drafter_cache_policy: Annotated[str | None, a_text("POLICY", DRAFTER_CACHE_POLICY)] = None,
     device: Annotated[str, a_text("NAME", "auto, cpu, cuda …")] = "auto",
     runtime: Annotated[str, a_text("NAME", RUNTIME)] = "auto",
     history: Annotated[
