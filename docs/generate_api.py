@@ -61,6 +61,7 @@ AFTER = (
     "outpace.calls",
     "outpace.cache",
     "outpace.models",
+    "outpace.models.observing",
     "outpace.models.precision",
     "outpace.models.shallow",
     "outpace.models.torchao_linear",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from ..errors import UnsupportedModel
+from .observing import observer
 from .quiet import quiet
 
 NAME = "outpace"
@@ -50,7 +51,7 @@ def slot_attention(
     """Attention over slots.
 
     Args:
-        module: the calling layer (unused).
+        module: the calling layer; its ``layer_idx`` is what an observer is told.
         query: ``[1, H, W, D]``.
         key: ``[1, H_kv, S, D]``.
         value: ``[1, H_kv, S, D_v]``.
@@ -82,6 +83,14 @@ def slot_attention(
     else:
         mask = mask[:, :, :width]  # packed for another number of groups: this layer is its own
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    told = observer()
+    if told is not None:
+        q, k, m = (t.to(torch.float32) for t in (query, key, mask))
+        # heads of a group are packed one after the other, so that this is the order of the heads
+        told(
+            _number(module),
+            _weights(q, k, m, scaling, softcap, s_aux, width).view(heads, width, -1),
+        )
     if softcap is None and s_aux is None and _narrowly(query):
         q, k, v, m = (t.to(torch.float32) for t in (query, key, value, mask))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=m, scale=scaling).to(value.dtype)
@@ -127,19 +136,45 @@ def _explicit(
     width: int,
 ) -> Tensor:
     """Attention written out, for score changes the fused kernel has no argument for."""
+    return _weights(query, key, mask, scaling, softcap, s_aux, width).to(value.dtype) @ value
+
+
+def _weights(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor,
+    scaling: float | None,
+    softcap: float | None,
+    s_aux: Tensor | None,
+    width: int,
+) -> Tensor:
+    """Return the weights, float32 ``[1, H_kv, G·W, S]`` or ``[1, H, W, S]`` as the query is."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = query @ key.transpose(2, 3) * scale  # [1, H_kv, G·W, S]
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     scores = scores + mask
     if s_aux is None:
-        weights = torch.softmax(scores.float(), dim=-1)
-    else:
-        # one more column for the softmax to put weight on; nothing is read there
-        sink = s_aux.reshape(scores.shape[1], -1, 1).repeat_interleave(width, 1)  # [H_kv, G·W, 1]
-        sink = sink[None].to(scores.dtype)
-        weights = torch.softmax(torch.cat([scores, sink], dim=-1).float(), dim=-1)[..., :-1]
-    return weights.to(value.dtype) @ value
+        return torch.softmax(scores.float(), dim=-1)
+    # one more column for the softmax to put weight on; nothing is read there
+    sink = s_aux.reshape(scores.shape[1], -1, 1).repeat_interleave(width, 1)  # [H_kv, G·W, 1]
+    sink = sink[None].to(scores.dtype)
+    return torch.softmax(torch.cat([scores, sink], dim=-1).float(), dim=-1)[..., :-1]
+
+
+def _number(module: nn.Module) -> int:
+    """Return the number of the layer that attends.
+
+    Raises:
+        UnsupportedModel: it does not know.
+    """
+    number = getattr(module, "layer_idx", None)
+    if number is None:
+        raise UnsupportedModel(
+            f"{type(module).__name__} does not know the number of its layer (layer_idx), so its "
+            "attention cannot be observed: take another model"
+        )
+    return int(number)
 
 
 AttentionInterface.register(NAME, slot_attention)

@@ -18,6 +18,7 @@ from . import attention
 from .footprint import footprint, held_by
 from .kv import Shape, SlotCache
 from .mask import MaskBuilder
+from .observing import observer
 from .runtime import EagerRuntime, Inputs, Runtime, everything
 from .step import Step
 from .stored import MIXING, stored_precision
@@ -277,15 +278,18 @@ class LanguageModel:
         Returns:
             Logits ``[N, V]``, or ``[1, V]``.
         """
-        if not self._runtime.traced and self.model.config._attn_implementation != attention.NAME:
+        runtime = self._runtime
+        if observer() is not None:
+            runtime = EagerRuntime(self.step, padded=False)
+        if not runtime.traced and self.model.config._attn_implementation != attention.NAME:
             with self.attached():
                 return self.forward(
                     tokens, where, ancestors, held, cache, view, last_only=last_only
                 )
-        if self._awaited is not None:
+        if self._awaited is not None and runtime is self._runtime:
             self._look()
-        given = Inputs(tokens, where, ancestors, held, cache, view, last_only)
-        return self._runtime.run(given)
+            runtime = self._runtime
+        return runtime.run(Inputs(tokens, where, ancestors, held, cache, view, last_only))
 
     def chain(
         self,
@@ -317,7 +321,9 @@ class LanguageModel:
         count, device = tokens.shape[0], self.device
         place, seen = where[:, :count], causal(count, device)
         first = Inputs(tokens, place, seen, held, cache, view, last_only=True)
-        captured = self._runtime.chain(first, where, length, pick)
+        captured = None
+        if observer() is None:
+            captured = self._runtime.chain(first, where, length, pick)
         if captured is not None:
             return captured
         logits = self.forward(tokens, place, seen, held, cache, view, last_only=True)

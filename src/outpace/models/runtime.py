@@ -107,12 +107,16 @@ class EagerRuntime(Runtime):
         bitwise: one width for all forwards that fit it, so that a row's last bits do not depend
             on how many others there are; 0 for the least width that fits.
         packed: whether the weights stay as they are, so that they may be packed once.
+        padded: whether rows are padded at all; an observer of attention is shown all rows.
     """
 
     name = "eager"
 
-    def __init__(self, step: Step, bitwise: int = 0, *, packed: bool = False) -> None:
+    def __init__(
+        self, step: Step, bitwise: int = 0, *, packed: bool = False, padded: bool = True
+    ) -> None:
         self._step = step
+        self._padded = padded
         self._bitwise = bitwise
         on_cpu = step.model.device.type == "cpu"
         self._linears = PackedLinears(step.model) if packed and on_cpu else None
@@ -120,7 +124,8 @@ class EagerRuntime(Runtime):
     def run(self, given: Inputs) -> Tensor:
         """See the base class."""
         count = given.tokens.shape[0]
-        given = given.padded(width_for(max(count, self._bitwise)))
+        if self._padded:
+            given = given.padded(width_for(max(count, self._bitwise)))
         width = given.tokens.shape[0]
         linears = nullcontext() if self._linears is None else self._linears.used()
         with torch.inference_mode(), linears:
