@@ -30,7 +30,6 @@ TITLES = {
     "local": "On the last 256, but for the last 8",
     "global": "On the rest: global",
     "distance": "Mean distance / position",
-    "window 8": "On the last 8 tokens",
     "window 24": "On the last 24 tokens",
     "window 64": "On the last 64 tokens",
     "window 256": "On the last 256 tokens",
@@ -40,13 +39,18 @@ TITLES = {
 OVERVIEW = ("relative entropy", "maximum", "sinks", "recent", "local", "global", "distance")
 """Measures of the picture that has several, before the classes."""
 _INK = "#1f2328"
+_NOTHING = 1e-3
+"""Share up to which there is no map of what a sink score of the model takes."""
 _UNBOUNDED = "entropy"
 """The measure that is no share."""
 
 
 def pictures(found: Heads) -> dict[str, Any]:
     """Return figures of matplotlib by the name of a file: one a measure, and ``overview``."""
-    single = {name: [name] for name in (*MEASURES, "importance", "classes")}
+    measures = [name for name in MEASURES if name != "window 8"]  # that is recent
+    if not any(head.aside > _NOTHING for layer in found.layers for head in layer):
+        measures.remove("aside")
+    single = {name: [name] for name in (*measures, "importance", "classes")}
     grids = {**single, "overview": [*OVERVIEW, "classes"]}
     return {name.replace(" ", "-"): _figure(found, names) for name, names in grids.items()}
 
@@ -118,7 +122,12 @@ def _draw_classes(found: Heads, figure: Any, axis: Any) -> None:
     there = sorted({number for layer in values for number in layer})
     patches = [Patch(color=COLOURS[CLASSES[one]], label=CLASSES[one]) for one in there]
     axis.legend(
-        handles=patches, fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+        handles=patches,
+        fontsize=7,
+        frameon=False,
+        ncols=2,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),  # beside the map it would push the bars of other maps away
     )
 
 
