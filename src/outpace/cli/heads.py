@@ -177,7 +177,7 @@ _COLUMNS = ("entropy", "relative entropy", "maximum", "sinks", "recent", "local"
 
 def _layers(found: "Heads") -> list[list[str]]:
     """Return a row a layer: means over its heads."""
-    from ..bench.heads.analysis import MEASURES
+    from ..bench.heads.head import MEASURES
 
     cells = []
     for number, layer in enumerate(found.layers):

@@ -18,7 +18,7 @@ from ..keeping import Notify, silent
 from ..pieces import Document
 from ..windows import LONGEST, reading
 from .classes import budget, classify, importance
-from .head import FIRST, SINKS, WINDOWS, Head, head_of, row_sums
+from .head import FIRST, MEASURES, SINKS, WINDOWS, Head, head_of, row_sums
 
 CHUNK = 128
 """Rows computed at a time: attention weights take ``4 · heads · chunk · tokens`` bytes."""
@@ -109,22 +109,6 @@ class Heads:
             "classes": self.of_all(classify),
             "importance": self.of_all(importance),
         }
-
-
-MEASURES: dict[str, Callable[[Head], float]] = {
-    "entropy": lambda head: head.entropy,
-    "relative entropy": lambda head: head.relative_entropy,
-    "maximum": lambda head: head.maximum,
-    "first": lambda head: head.first,
-    "sinks": lambda head: head.sinks,
-    "aside": lambda head: head.aside,
-    "recent": lambda head: head.recent,
-    "local": lambda head: head.local,
-    "global": lambda head: head.far,
-    "distance": lambda head: head.distance,
-    **{f"window {width}": lambda head, n=n: head.windows[n] for n, width in enumerate(WINDOWS)},
-}
-"""The measures by the names they have in a record."""
 
 
 class Analysis:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -55,6 +57,26 @@ class Head:
     def local(self) -> float:
         """On the widest window outside the narrowest."""
         return self.windows[-1] - self.windows[0]
+
+
+def _on_window(place: int) -> Callable[[Head], float]:
+    return lambda head: head.windows[place]
+
+
+MEASURES: dict[str, Callable[[Head], float]] = {
+    "entropy": attrgetter("entropy"),
+    "relative entropy": attrgetter("relative_entropy"),
+    "maximum": attrgetter("maximum"),
+    "first": attrgetter("first"),
+    "sinks": attrgetter("sinks"),
+    "aside": attrgetter("aside"),
+    "recent": attrgetter("recent"),
+    "local": attrgetter("local"),
+    "global": attrgetter("far"),
+    "distance": attrgetter("distance"),
+    **{f"window {width}": _on_window(place) for place, width in enumerate(WINDOWS)},
+}
+"""The measures by the names they have in a record."""
 
 
 def row_sums(weights: Tensor, start: int) -> Tensor:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..studies.pictures import as_png, as_svg
-from .analysis import MEASURES, Heads
+from .analysis import Heads
 from .classes import CLASSES, classify, importance
+from .head import MEASURES
 
 COLOURS = {
     "positional sink": "#0b6e99",
