@@ -125,22 +125,30 @@ def _write(found: "Heads", model: "LanguageModel", json_file: str | None, out: P
         InvalidArgument: a file could not be written.
     """
     from ..bench.environment import environment
-    from ..folders import write_whole
 
     record = {**found.record(), "device": str(model.device), "environment": environment()}
     text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
     lost = [] if json_file is None else write_file(json_file, text)
     if out is not None:
+        lost += _written(out, {RECORD: text})  # before pictures, which are made of it
         from ..bench.heads.maps import files
 
-        contents: dict[str, str | bytes] = {RECORD: text, **files(found)}
-        for name, content in contents.items():
-            try:
-                write_whole(out / name, content)
-            except OSError as error:
-                lost.append(f"{out / name} ({error.strerror})")
+        lost += _written(out, files(found))
     if lost:
         raise InvalidArgument(f"not written: {'; '.join(lost)}: give another place")
+
+
+def _written(folder: Path, contents: "Mapping[str, str | bytes]") -> list[str]:
+    """Write files; return which could not be written, and why."""
+    from ..folders import write_whole
+
+    lost = []
+    for name, content in contents.items():
+        try:
+            write_whole(folder / name, content)
+        except OSError as error:
+            lost.append(f"{folder / name} ({error.strerror})")
+    return lost
 
 
 def _show(screen: Any, found: "Heads", model: "LanguageModel") -> None:

@@ -3,14 +3,12 @@
 The rules, in order; the first that holds decides. *Anchored* is what lies on the sinks or on no
 token (:attr:`Head.aside`), *near* what lies on the last :data:`NEAR` tokens.
 
-==================  ==============================================================
-``dead``            first token and aside hold :data:`DEAD`: nothing is read
-``positional sink`` anchored and near hold :data:`HELD`, anchored :data:`ANCHORED`
-``positional``      anchored and near hold :data:`HELD`
-``mixed sink``      anchored holds :data:`ANCHORED`, the rest is content
-``gathering``       far holds :data:`FAR`, on few tokens (:data:`SHARP`)
-``mixed``           anything else
-==================  ==============================================================
+- ``dead``: first token and aside hold :data:`DEAD`, so that nothing is read;
+- ``positional sink``: anchored and near hold :data:`HELD`, anchored alone :data:`ANCHORED`;
+- ``positional``: anchored and near hold :data:`HELD`;
+- ``mixed sink``: anchored holds :data:`ANCHORED`, the rest is content;
+- ``gathering``: far holds :data:`FAR`, on few tokens (:data:`SHARP`);
+- ``mixed``: anything else.
 """
 
 from __future__ import annotations
