@@ -18,6 +18,7 @@ from .chat import chat
 from .demo import demo
 from .doctor import doctor
 from .generate import generate
+from .heads import heads
 from .interrupt import INTERRUPTED, interruptible
 from .ppl import ppl
 from .precision import precision
@@ -43,6 +44,7 @@ app.command(short_help="Run a study: many settings, tables, pictures, a page.")(
 app.command(short_help="Compare number formats: quality, speed, memory.")(interruptible(precision))
 app.command(short_help="Draw the results of a study again.")(interruptible(report))
 app.command(short_help="Measure the perplexity of texts.")(interruptible(ppl))
+app.command(short_help="Measure what each attention head looks at.")(interruptible(heads))
 app.command(short_help="Find out what to decode with here.")(interruptible(tune))
 app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
 app.command(short_help="Compile models ahead.")(interruptible(warm))
