@@ -46,6 +46,7 @@ POLICIES: Mapping[str, str] = {
     "recent": "outpace.cache.policies.streaming:RecentPolicy",
     "key_norm": "outpace.cache.policies.key_norm:KeyNormPolicy",
     "fixed_key_norm": "outpace.cache.policies.key_norm:FixedKeyNormPolicy",
+    "head_aware": "outpace.cache.policies.head_aware:HeadAwarePolicy",
     "snapkv": "outpace.cache.policies.snapkv:SnapKVPolicy",
     "h2o": "outpace.cache.policies.h2o:H2OPolicy",
 }
