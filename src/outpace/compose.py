@@ -22,7 +22,7 @@ from .lengths.fixed import FixedLength
 from .models import LanguageModel, load
 from .verifiers import Verifier
 
-TAKE_A_MODEL = ("retokenized", "cascade", "bandit")
+TAKE_A_MODEL = ("retokenized", "cascade", "bandit", "hierarchical")
 """Drafters whose name can go on with a model, as in ``bandit:MODEL``; the first one's has to."""
 _NEED_A_MODEL = {
     "model": "needs to know which: give the drafter's folder or hub name",
@@ -30,6 +30,8 @@ _NEED_A_MODEL = {
     "(--tree)",
     "retokenized": "needs a model: give retokenized:FOLDER or retokenized:NAME",
     "retokenized:": "needs a model: give retokenized:FOLDER or retokenized:NAME",
+    "hierarchical": "needs a model: give hierarchical:FOLDER or hierarchical:NAME",
+    "hierarchical:": "needs a model: give hierarchical:FOLDER or hierarchical:NAME",
 }
 _EXAMPLES = {
     "drafter": "early-exit(layers=2)",

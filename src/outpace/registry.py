@@ -20,6 +20,8 @@ DRAFTERS: Mapping[str, str] = {
     "quantized-self": "outpace.drafters.quantized_self:QuantizedSelfDrafter",
     "ngram": "outpace.drafters.ngram:NgramDrafter",
     "early-exit": "outpace.drafters.early_exit:EarlyExitDrafter",
+    "compressed-self": "outpace.drafters.compressed_self:CompressedSelfDrafter",
+    "hierarchical": "outpace.drafters.hierarchical:HierarchicalDrafter",
     "cascade": "outpace.drafters.cascade:CascadeDrafter",
     "bandit": "outpace.drafters.bandit:BanditDrafter",
     "retokenized": "outpace.drafters.retokenized:RetokenizedDrafter",

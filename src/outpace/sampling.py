@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -253,6 +254,12 @@ class Sampler:
         if self.temperature is None:
             return None
         return Pick(self.temperature, self._rows_from(len(self.context), count, size, device))
+
+    def over(self, context: Context) -> Sampler:
+        """Return the same law over another text that begins with this one."""
+        twin = copy(self)
+        twin.context = context
+        return twin
 
     @property
     def is_argmax(self) -> bool:

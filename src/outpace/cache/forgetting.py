@@ -79,6 +79,31 @@ class Forgetting:
         """Whether a text may be longer than the model's context."""
         return self._model.context_length is None or self._rotation is not None
 
+    def begin(self, length: int) -> tuple[int, list[int]] | None:
+        """Go to the last boundary of a text at once, where places alone decide what is left there.
+
+        Args:
+            length: of the text.
+
+        Returns:
+            The boundary and the tokens that are held there; None where there is no such short cut,
+            or no boundary.
+        """
+        boundary, floor = self.policy.due(0), 0
+        while boundary is not None and boundary <= length:
+            floor, boundary = boundary, self.policy.due(boundary)
+        if not self.policy.uniform or not floor:
+            return None
+        layers = int(self._model.config.num_hidden_layers)
+        indices = torch.arange(floor)[:, None]
+        kept = self.policy.kept(Held(0, layers, (0,), floor, indices, lambda: indices))
+        if kept is None:
+            return None
+        self.compressions += 1
+        self.evicted += floor - len(kept)
+        self.floor, self.next = floor, boundary
+        return floor, kept.tolist()
+
     def room(self, length: int) -> int | None:
         """Return how many tokens may come before the next boundary; None is any number."""
         return None if self.next is None else self.next - length

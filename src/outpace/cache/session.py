@@ -98,6 +98,11 @@ class Session:
         return None if self._forgetting is None else self._forgetting.room(len(self))
 
     @property
+    def forgets(self) -> bool:
+        """Whether it has a policy."""
+        return self._forgetting is not None
+
+    @property
     def observes(self) -> bool:
         """Whether the policy goes by attention, so that every token has to be computed alone."""
         return self._forgetting is not None and self._forgetting.observes
@@ -179,6 +184,51 @@ class Session:
         self._held.fill_(-1)
         self._held[:top] = other._held[:top]
         self._cache.adopt(other._cache, top)
+        self._torn = False
+
+    def follow(self, other: "Session", length: int) -> None:
+        """Hold the first ``length`` tokens of another session as it computed them, but forget.
+
+        What is held already is the beginning of it; of the rest keys and values are copied.
+        Nothing is computed.
+
+        Args:
+            other: between two rounds, of a model whose layers have the same sizes, without a
+                policy of its own.
+            length: at most what it holds.
+        """
+        assert other._forgetting is None, "what another session has forgotten cannot be had"
+        if self._forgetting is not None and not len(self):
+            self._skip(other, length)
+        while len(self) < length:
+            count = length - len(self)
+            if self.room is not None:
+                count = min(count, self.room)
+            self._copy(other, range(len(self), len(self) + count))
+            self.forget()
+
+    def _skip(self, other: "Session", length: int) -> None:
+        """Begin with what would be left at the last boundary, where places alone decide on it."""
+        assert self._forgetting is not None
+        start = self._forgetting.begin(length)
+        if start is not None:
+            floor, indices = start
+            self._copy(other, indices)
+            self.tokens = list(other.tokens[:floor])
+
+    def _copy(self, other: "Session", indices: Sequence[int]) -> None:
+        """Copy tokens of another session, which follow what is held."""
+        device, count = self.model.device, len(indices)
+        lie, slots = [other._slots.slots[one] for one in indices], self._slots.take(count)
+        self.reserve(self._slots.top)
+        where = self._where(list(indices), slots)
+        self._torn = True
+        source = torch.tensor(lie, dtype=torch.int64, device=device)
+        with torch.inference_mode():
+            self._cache.copy(other._cache, source, where[1])
+        self._held.index_copy_(0, where[1], where[0])
+        self._slots.commit(slots, list(indices), list(indices))
+        self.tokens.extend(other.tokens[one] for one in indices)
         self._torn = False
 
     def match(self, tokens: Sequence[int]) -> int:

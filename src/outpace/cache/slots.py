@@ -60,12 +60,23 @@ class Slots:
         self._top += fresh
         return taken
 
-    def commit(self, slots: Sequence[int], positions: Sequence[int]) -> None:
-        """Append the next tokens of the text, whose keys and values lie at ``slots``."""
+    def commit(
+        self,
+        slots: Sequence[int],
+        positions: Sequence[int],
+        indices: Sequence[int] | None = None,
+    ) -> None:
+        """Append tokens of the text, whose keys and values lie at ``slots``.
+
+        Args:
+            slots: of each.
+            positions: likewise.
+            indices: which tokens they are; None is the next ones.
+        """
         first = self.indices[-1] + 1 if self.indices else 0
         self.slots.extend(slots)
         self.positions.extend(positions)
-        self.indices.extend(range(first, first + len(slots)))
+        self.indices.extend(range(first, first + len(slots)) if indices is None else indices)
 
     def free(self, slots: Sequence[int]) -> None:
         """Give back taken or committed-and-removed slots."""

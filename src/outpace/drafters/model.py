@@ -95,6 +95,13 @@ class ModelDrafter(SessionDrafter):
         )
         return self._proposed
 
+    def rewind(self, context: Context, length: int) -> None:
+        """Look again at what is held past the first ``length`` tokens: others may stand there."""
+        if self._proposed is not None:
+            self._settle(context, self._proposed)
+            self._proposed = None
+        self._agreed = min(self._agreed, length)
+
     def reset(self) -> None:
         """Forget earlier texts, and give their memory back."""
         super().reset()

@@ -145,6 +145,25 @@ class _SlotLayer(CacheLayerMixin):
                 self.parts.append(Part(heads, self.keys[:, heads], self.values[:, heads]))
         self.keys = self.values = None
 
+    def copy(self, other: _SlotLayer, source: Tensor, slots: Tensor) -> None:
+        """Copy tokens of a layer of the same sizes, see :meth:`SlotCache.copy`."""
+        assert other.keys is not None
+        assert other.values is not None
+        if not self.parts and self.keys is None:
+            capacity = self._aim.capacity
+            self.hold(
+                other.keys.new_zeros(capacity, *other.keys.shape[1:]),
+                other.values.new_zeros(capacity, *other.values.shape[1:]),
+            )
+        keys, values = other.keys[source], other.values[source]
+        for part in self.parts:
+            part.write(slots, keys, values)
+        if not self.parts:
+            assert self.keys is not None
+            assert self.values is not None
+            self.keys.index_copy_(0, slots, keys)
+            self.values.index_copy_(0, slots, values)
+
     def grow(self, capacity: int) -> None:
         """Make room for ``capacity`` slots and keep what is there."""
         self.parts = [
@@ -311,6 +330,18 @@ class SlotCache(Cache):
             for layer in self._slot_layers:
                 layer.grow(capacity)
             self._aim.capacity = capacity
+
+    def copy(self, other: SlotCache, source: Tensor, slots: Tensor) -> None:
+        """Copy tokens of a cache whose layers have the same sizes.
+
+        Args:
+            other: whose layers all hold the same tokens.
+            source: int64 ``[n]``, their slots there.
+            slots: int64 ``[n]``, where they are to lie.
+        """
+        self._seen, self._pointers = None, ()
+        for mine, theirs in zip(self._slot_layers, other._slot_layers, strict=False):
+            mine.copy(theirs, source, slots)
 
     def adopt(self, other: SlotCache, slots: int) -> None:
         """Copy the first ``slots`` of another model's cache, of as many layers as there are here.
