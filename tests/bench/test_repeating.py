@@ -8,6 +8,7 @@ from outpace import Decoder
 from outpace.bench import BenchPrompt, Models, Writing
 from outpace.bench.loop import Loop
 from outpace.drafters.ngram import NgramDrafter
+from outpace.lengths.fixed import FixedLength
 from outpace.types import Budget, TokenTree
 
 
@@ -50,7 +51,7 @@ def test_conversations_that_begin_alike_are_too(models: Models, prompts: list[Be
 def test_another_process_can_write_it_again(models: Models, prompts: list[BenchPrompt]) -> None:
     def loop() -> Loop:
         made = Loop("ngram", models, 5)
-        made.decoder = Decoder(models.target, Moody())
+        made.decoder = Decoder(models.target, Moody(), lengths=FixedLength(5))
         return made
 
     first, later, writing = loop(), loop(), Writing(40)

@@ -87,7 +87,7 @@ class Window:
         self.process.setwinsize(height, width)
         self.screen.resize(height, width)
 
-    def until(self, seen: Callable[[], bool] | str, seconds: float = 30) -> None:
+    def until(self, seen: Callable[[], bool] | str, seconds: float = 120) -> None:
         """Wait for a text since the last line that was sent, wherever lines end; or anything."""
         end = time.monotonic() + seconds
         wanted = (lambda: seen in self.folded) if isinstance(seen, str) else seen
@@ -98,7 +98,21 @@ class Window:
 
     def ready(self) -> None:
         """Wait for the prompt: an empty line to type in."""
-        self.until(lambda: self.screen.display[self.screen.cursor.y].rstrip() == ">")
+        self.until(self._is_ready)
+
+    def clear(self) -> None:
+        """Give up what stands on the line, whenever the prompt is there."""
+        for _ in range(20):
+            self.type(CTRL_C)
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                self._read(0.1)
+                if self._is_ready():
+                    return
+        raise AssertionError(f"the prompt never came back:\n{self.text}")
+
+    def _is_ready(self) -> bool:
+        return bool(self.screen.display[self.screen.cursor.y].rstrip() == ">")
 
     def say(self, line: str, seen: Callable[[], bool] | str = "") -> str:
         """Send a line, wait for a text and for the prompt; return what was written."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from ..errors import InvalidArgument
 from .footprint import held_by, nbytes
 
+OUTPUTS = 32
+"""NF4 on a CPU: the number of outputs is made a multiple of it."""
 KINDS = ("bnb-int8", "nf4")
 THRESHOLD = 6.0
 """LLM.int8(): features with a larger activation are multiplied in 16 bits."""
@@ -46,7 +48,12 @@ class BitsandbytesLinear(nn.Module):
                     f"{inputs} inputs and {outputs} outputs, nf4 needs a multiple of {BLOCK}: give "
                     "int8"
                 )
-            layer = layers.Linear4bit(inputs, outputs, bias=False, quant_type=kind, device="meta")
+            # of other numbers its kernel for AVX-512 (bfloat16) makes an error
+            missing = -outputs % OUTPUTS if weight.device.type == "cpu" else 0
+            values = nn.functional.pad(values, (0, 0, 0, missing))
+            layer = layers.Linear4bit(
+                inputs, outputs + missing, bias=False, quant_type=kind, device="meta"
+            )
             packed = layers.Params4bit(
                 values.contiguous(), requires_grad=False, quant_type=kind, blocksize=BLOCK
             )
@@ -71,6 +78,7 @@ class BitsandbytesLinear(nn.Module):
         self.precision = kind
         self.rows_alone = kind == "nf4"
         self.packed_numel = weight.numel()
+        self._outputs = outputs
         self.packed_bytes = nbytes(held_by(layer.weight))
         self.first = values.flatten()[:64].float().clone()
 
@@ -79,7 +87,7 @@ class BitsandbytesLinear(nn.Module):
         layer: Any = self._hidden[0]
         if self.precision == "nf4":
             layer.compute_dtype = x.dtype
-            out: Tensor = layer(x)
+            out: Tensor = layer(x)[..., : self._outputs]
         else:
             out = layer(x.to(torch.float16)).to(x.dtype)
         return out if self.bias is None else out + self.bias
