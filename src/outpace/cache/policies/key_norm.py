@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class KeyNormPolicy(CachePolicy):
 
     def __str__(self) -> str:
         return (
-            f"key_norm(keep_ratio={self.keep_ratio:g}, skip_layers={self.skip_layers}, "
+            f"key_norm(keep_ratio={self.keep_ratio}, skip_layers={self.skip_layers}, "
             f"start_after={self.start_after}, interval={self.interval})"
         )
 
@@ -90,7 +90,14 @@ class FixedKeyNormPolicy(CachePolicy):
             0 <= self.protected_recent <= 1,
             f"fixed_key_norm: protected_recent {self.protected_recent}: give a share, 0 to 1",
         )
-        need(self.every >= 0, f"fixed_key_norm: every {self.every}: give 0 or more")
+        need(
+            self.keep in get_args(Keep),
+            f"fixed_key_norm: keep {self.keep!r}: give 'low', 'high' or 'random'",
+        )
+        need(
+            self.every >= 0,
+            f"fixed_key_norm: every {self.every}: give 0 (chosen for you) or more",
+        )
 
     @property
     def block(self) -> int:
@@ -120,7 +127,7 @@ class FixedKeyNormPolicy(CachePolicy):
     def __str__(self) -> str:
         own = f", every={self.every}" if self.every else ""
         return (
-            f"fixed_key_norm(size={self.size}, protected_recent={self.protected_recent:g}, "
+            f"fixed_key_norm(size={self.size}, protected_recent={self.protected_recent}, "
             f"keep={self.keep}{own})"
         )
 
