@@ -13,6 +13,9 @@ from .checks import need, usual_block
 
 Keep = Literal["low", "high", "random"]
 
+STEPS = 128
+"""So many different norms there are from one to its double: as many as in bfloat16."""
+
 
 @dataclass(frozen=True)
 class KeyNormPolicy(CachePolicy):
@@ -56,7 +59,7 @@ class KeyNormPolicy(CachePolicy):
         count = int(len(held) * self.keep_ratio)
         if held.layer < self.skip_layers or not 0 < count < len(held):
             return None
-        return smallest(held.keys.float().norm(dim=-1), count)
+        return smallest(_norms(held.keys), count)
 
     def __str__(self) -> str:
         return (
@@ -115,7 +118,7 @@ class FixedKeyNormPolicy(CachePolicy):
             return None
         recent = int(self.size * self.protected_recent)
         older = count - recent
-        norms = held.keys[:older].float().norm(dim=-1)
+        norms = _norms(held.keys[:older])
         if self.keep == "high":
             norms = -norms
         elif self.keep == "random":
@@ -130,6 +133,16 @@ class FixedKeyNormPolicy(CachePolicy):
             f"fixed_key_norm(size={self.size}, protected_recent={self.protected_recent}, "
             f"keep={self.keep}{own})"
         )
+
+
+def _norms(keys: Tensor) -> Tensor:
+    """Return the logarithms of the norms of ``keys [n, H, D]``, ``[n, H]``, in whole steps.
+
+    In the first layer the keys of equal tokens have equal norms, up to rounding that depends on how
+    many rows a forward had. In steps they are equal, and the earlier comes first, whatever was
+    drafted.
+    """
+    return (keys.float().norm(dim=-1).log2() * STEPS).round()
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:
