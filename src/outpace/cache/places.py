@@ -62,10 +62,11 @@ class Places:
         self._groups: list[_Group] = []
         self._own = 0  # so many slots are each group's own; those after them all have
 
-    def copy(self) -> Places:
-        """Return the same, to go on with apart."""
-        twin = copy(self)
-        twin._groups = [replace(group) for group in self._groups]
+    def copy(self, model: LanguageModel) -> Places:
+        """Return the same, to go on with apart, of a model of these layers or the first ones."""
+        twin, layers = copy(self), int(model.config.num_hidden_layers)
+        twin._model = model
+        twin._groups = [replace(group) for group in self._groups if group.layer < layers]
         return twin
 
     def observe(
@@ -171,7 +172,7 @@ class Places:
         if group.attention is not None:
             # of a window it is added up anew for the next boundary
             lasting = self._policy.observes is None
-            group.attention = group.attention.gather(0, kept) if lasting else None
+            group.attention = group.attention.gather(0, kept) * lasting
         return kept
 
     def _say(self, slots: Slots, held: Tensor) -> None:

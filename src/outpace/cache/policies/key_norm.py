@@ -142,7 +142,8 @@ def _norms(keys: Tensor) -> Tensor:
     many rows a forward had. In steps they are equal, and the earlier comes first, whatever was
     drafted.
     """
-    return (keys.float().norm(dim=-1).log2() * STEPS).round()
+    norms: Tensor = keys.float().norm(dim=-1)
+    return (norms.log2() * STEPS).round()
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:
