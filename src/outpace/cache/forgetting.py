@@ -47,7 +47,7 @@ class Forgetting:
         self.policy, self._model = policy, model
         config = model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        policy.check(int(config.num_hidden_layers), int(heads))
+        policy.check(model.layers, int(heads))
         self._rotation: Rotation | None = None
         limit, size = model.context_length, policy.size
         if limit is not None and size is not None:
@@ -156,9 +156,8 @@ class Forgetting:
 
     def _forget_tokens(self, length: int, slots: Slots, held: Tensor) -> int:
         """All layers and heads alike: slots are free again, and nothing moves."""
-        layers = int(self._model.config.num_hidden_layers)
         indices = torch.tensor(slots.indices)[:, None]
-        kept = self.policy.kept(Held(0, layers, (0,), length, indices, lambda: indices))
+        kept = self.policy.kept(Held(0, self._model.layers, (0,), length, indices, lambda: indices))
         if kept is None:
             return 0
         gone = slots.keep(kept.tolist())
@@ -174,7 +173,7 @@ class Forgetting:
         else:
             rows = torch.tensor(slots.slots, device=held.device)
             by = torch.arange(len(slots)) - torch.tensor(slots.positions)
-            for number in range(int(self._model.config.num_hidden_layers)):
+            for number in range(self._model.layers):
                 keys = cache.layer(number).keys
                 assert keys is not None
                 keys[rows] = rotation.turn(number, keys[rows], by.to(held.device))

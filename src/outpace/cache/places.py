@@ -64,9 +64,9 @@ class Places:
 
     def copy(self, model: LanguageModel) -> Places:
         """Return the same, to go on with apart, of a model of these layers or the first ones."""
-        twin, layers = copy(self), int(model.config.num_hidden_layers)
+        twin = copy(self)
         twin._model = model
-        twin._groups = [replace(group) for group in self._groups if group.layer < layers]
+        twin._groups = [replace(group) for group in self._groups if group.layer < model.layers]
         return twin
 
     def observe(
@@ -124,7 +124,7 @@ class Places:
         """Let layers hold tokens of their own, once their sizes are known."""
         if self._groups:
             return
-        for number in range(int(self._model.config.num_hidden_layers)):
+        for number in range(self._model.layers):
             layer = cache.layer(number)
             (heads, _), _ = layer.shape
             groups = self._policy.groups(number, heads)
@@ -155,7 +155,7 @@ class Places:
             kept = self._policy.kept(
                 Held(
                     layer=group.layer,
-                    layers=int(self._model.config.num_hidden_layers),
+                    layers=self._model.layers,
                     heads=group.heads,
                     length=length,
                     indices=group.indices,
