@@ -288,8 +288,9 @@ def test_streams_that_share_a_session_take_turns(text):
     session, settings = decoder.session(), {"max_new_tokens": 40, "ignore_eos": True}
     prompts = [PROMPT, PROMPT[5:]]
     streams = [decoder.stream(prompt, session=session, **settings) for prompt in prompts]
-    while any([next(stream, None) is not None for stream in streams]):
-        pass
+    going = streams
+    while going:
+        going = [stream for stream in going if next(stream, None) is not None]
     for prompt, stream in zip(prompts, streams, strict=True):
         assert stream.output.tokens == write(decoder, prompt, 40).tokens
 
@@ -314,7 +315,7 @@ def test_policies_that_do_not_fit_are_refused():
             tiny_model(), drafter="none", bitwise=True, cache_policy="streaming(4, 60)"
         )
     assert "\n" not in str(caught.value)
-    with pytest.raises(InvalidArgument, match="it needs 1088 positions .*: keep less"):
+    with pytest.raises(InvalidArgument, match=r"it needs 1088 positions .*: keep less"):
         Decoder(target, cache_policy="streaming(4, 956)")
     with pytest.raises(InvalidArgument, match="cache policy 5: give one, or its text"):
         Decoder(target, cache_policy=5)
