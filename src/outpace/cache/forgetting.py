@@ -47,7 +47,7 @@ class Forgetting:
         self.policy, self._model = policy, model
         config = model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        policy.check(int(config.num_hidden_layers), int(heads))
+        policy.check(model.layers, int(heads))
         self._rotation: Rotation | None = None
         limit, size = model.context_length, policy.size
         if limit is not None and size is not None:
@@ -68,10 +68,11 @@ class Forgetting:
         self.next = self.policy.due(0)
         self._places = None if self.policy.uniform else Places(self.policy, self._model)
 
-    def copy(self) -> Forgetting:
-        """Return the same, to go on with apart."""
+    def copy(self, model: LanguageModel) -> Forgetting:
+        """Return the same, to go on with apart, of a model of these layers or the first ones."""
         twin = copy(self)
-        twin._places = None if self._places is None else self._places.copy()
+        twin._model = model
+        twin._places = None if self._places is None else self._places.copy(model)
         return twin
 
     @property
@@ -107,6 +108,21 @@ class Forgetting:
     def room(self, length: int) -> int | None:
         """Return how many tokens may come before the next boundary; None is any number."""
         return None if self.next is None else self.next - length
+
+    def loses(self, length: int, now: int, *, roughly: bool = False) -> bool:
+        """Return whether what is held of a text is not what a shorter one would hold.
+
+        Args:
+            length: of the shorter one.
+            now: of the text.
+            roughly: attention that the tokens in between have paid may count.
+        """
+        if length < self.floor:
+            return True
+        window = self.policy.observes
+        if window == 0 or length >= now or roughly:
+            return False
+        return window is None or self.next is None or now > self.next - window
 
     @property
     def observes(self) -> bool:
@@ -146,14 +162,17 @@ class Forgetting:
             held: the position in each slot, -1 where there is none; brought up to date.
             cache: keys and values.
         """
-        if self._places is None:
-            gone = float(self._forget_tokens(length, slots, held))
-        else:
-            gone = self._places.forget(length, slots, held, cache)
-        if gone:
-            self.compressions += 1
-            self.evicted += gone
-        self.floor, self.next = length, self.policy.due(length)
+        # a drafter's text may have gone past a boundary, and another one: each is seen to
+        while self.next is not None and self.next <= length:
+            if self._places is None:
+                gone = float(self._forget_tokens(self.next, slots, held))
+            else:
+                gone = self._places.forget(self.next, slots, held, cache)
+            if gone:
+                self.compressions += 1
+                self.evicted += gone
+            self.next = self.policy.due(self.next)
+        self.floor = length
         limit = self._model.context_length
         if self._rotation is None or limit is None:
             return
@@ -162,9 +181,8 @@ class Forgetting:
 
     def _forget_tokens(self, length: int, slots: Slots, held: Tensor) -> int:
         """All layers and heads alike: slots are free again, and nothing moves."""
-        layers = int(self._model.config.num_hidden_layers)
         indices = torch.tensor(slots.indices)[:, None]
-        kept = self.policy.kept(Held(0, layers, (0,), length, indices, lambda: indices))
+        kept = self.policy.kept(Held(0, self._model.layers, (0,), length, indices, lambda: indices))
         if kept is None:
             return 0
         gone = slots.keep(kept.tolist())
@@ -180,7 +198,7 @@ class Forgetting:
         else:
             rows = torch.tensor(slots.slots, device=held.device)
             by = torch.arange(len(slots)) - torch.tensor(slots.positions)
-            for number in range(int(self._model.config.num_hidden_layers)):
+            for number in range(self._model.layers):
                 keys = cache.layer(number).keys
                 assert keys is not None
                 keys[rows] = rotation.turn(number, keys[rows], by.to(held.device))

@@ -62,10 +62,11 @@ class Places:
         self._groups: list[_Group] = []
         self._own = 0  # so many slots are each group's own; those after them all have
 
-    def copy(self) -> Places:
-        """Return the same, to go on with apart."""
+    def copy(self, model: LanguageModel) -> Places:
+        """Return the same, to go on with apart, of a model of these layers or the first ones."""
         twin = copy(self)
-        twin._groups = [replace(group) for group in self._groups]
+        twin._model = model
+        twin._groups = [replace(group) for group in self._groups if group.layer < model.layers]
         return twin
 
     def observe(
@@ -123,7 +124,7 @@ class Places:
         """Let layers hold tokens of their own, once their sizes are known."""
         if self._groups:
             return
-        for number in range(int(self._model.config.num_hidden_layers)):
+        for number in range(self._model.layers):
             layer = cache.layer(number)
             (heads, _), _ = layer.shape
             groups = self._policy.groups(number, heads)
@@ -154,7 +155,7 @@ class Places:
             kept = self._policy.kept(
                 Held(
                     layer=group.layer,
-                    layers=int(self._model.config.num_hidden_layers),
+                    layers=self._model.layers,
                     heads=group.heads,
                     length=length,
                     indices=group.indices,
@@ -171,7 +172,7 @@ class Places:
         if group.attention is not None:
             # of a window it is added up anew for the next boundary
             lasting = self._policy.observes is None
-            group.attention = group.attention.gather(0, kept) if lasting else None
+            group.attention = group.attention.gather(0, kept) * lasting
         return kept
 
     def _say(self, slots: Slots, held: Tensor) -> None:

@@ -146,13 +146,20 @@ class Session:
         """Forget everything; the memory is kept."""
         self.rollback(0)
 
-    def rollback(self, length: int) -> None:
+    def rollback(self, length: int, *, roughly: bool = False) -> None:
         """Forget all tokens past the first ``length``, and a round that never came to its end.
 
-        Where a policy has forgotten earlier ones meanwhile, nothing is held afterwards.
+        Where a policy has forgotten earlier ones meanwhile, nothing is held afterwards. Nor where
+        it goes by the attention of those that go now.
+
+        Args:
+            length: how many tokens stay.
+            roughly: their attention may go on to count: a drafter's own draft tokens.
         """
         self.abandon()
-        if self._forgetting is not None and length < self._forgetting.floor:
+        if self._forgetting is not None and self._forgetting.loses(
+            length, len(self), roughly=roughly
+        ):
             self._lose()
         if length < len(self):
             self._torn = True
@@ -170,15 +177,18 @@ class Session:
 
         Args:
             other: between two rounds, of a model whose layers have the same sizes; this one may
-                have fewer of them.
+                have fewer of them. A session that forgets in its own way holds nothing afterwards.
         """
         assert other._round is None, "a round is kept or abandoned before it is copied"
+        if str(self.policy) not in {"full", str(other.policy)}:
+            self.clear()
+            return
         self.abandon()
         top = other._slots.top
         self.reserve(top)
         self._torn = True
-        if other._forgetting is not None:
-            self._forgetting = other._forgetting.copy()
+        forgetting = other._forgetting
+        self._forgetting = None if forgetting is None else forgetting.copy(self.model)
         self._slots = other._slots.copy()
         self.tokens = list(other.tokens)
         self._held.fill_(-1)
@@ -215,6 +225,7 @@ class Session:
             floor, indices = start
             self._copy(other, indices)
             self.tokens = list(other.tokens[:floor])
+            self._slots.length = floor
 
     def _copy(self, other: "Session", indices: Sequence[int]) -> None:
         """Copy tokens of another session, which follow what is held."""

@@ -27,12 +27,14 @@ class Slots:
         slots: the slot of each committed token that is held, in order.
         positions: its position.
         indices: which token of the text it is.
+        length: of the text, forgotten tokens included, the last one too where it is one of those.
     """
 
     def __init__(self) -> None:
         self.slots: list[int] = []
         self.positions: list[int] = []
         self.indices: list[int] = []
+        self.length = 0
         self._freed: list[int] = []  # a heap of slots below _top that nobody holds
         self._top = 0
 
@@ -48,7 +50,7 @@ class Slots:
         """Return the same bookkeeping, to go on with apart."""
         twin = Slots()
         twin.slots, twin.positions = list(self.slots), list(self.positions)
-        twin.indices = list(self.indices)
+        twin.indices, twin.length = list(self.indices), self.length
         twin._freed, twin._top = list(self._freed), self._top
         return twin
 
@@ -73,10 +75,11 @@ class Slots:
             positions: likewise.
             indices: which tokens they are; None is the next ones.
         """
-        first = self.indices[-1] + 1 if self.indices else 0
+        following = range(self.length, self.length + len(slots)) if indices is None else indices
         self.slots.extend(slots)
         self.positions.extend(positions)
-        self.indices.extend(range(first, first + len(slots)) if indices is None else indices)
+        self.indices.extend(following)
+        self.length = following[-1] + 1 if following else self.length
 
     def free(self, slots: Sequence[int]) -> None:
         """Give back taken or committed-and-removed slots."""
@@ -94,7 +97,7 @@ class Slots:
         return gone
 
     def restart(self, indices: Sequence[int], positions: Sequence[int]) -> None:
-        """Hold these tokens at the first slots, and nothing else."""
+        """Hold these tokens of the same text at the first slots, and nothing else."""
         self.slots, self.positions = list(range(len(indices))), list(positions)
         self.indices = list(indices)
         self._freed, self._top = [], len(indices)
@@ -103,6 +106,7 @@ class Slots:
         """Forget all committed tokens past the first ``length``; return their slots, now free."""
         gone = self.slots[length:]
         del self.slots[length:], self.positions[length:], self.indices[length:]
+        self.length -= len(gone)
         if self.slots and len(gone) < _REPACK:
             self.free(gone)
         else:  # so much is free that a view of what is left may be smaller

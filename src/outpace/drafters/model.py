@@ -122,7 +122,7 @@ class ModelDrafter(SessionDrafter):
             held.tokens[known] == self._readable(context.tokens[known : known + 1])[0]
         ):
             known += 1
-        held.rollback(known)
+        held.rollback(known, roughly=True)
         if len(held) == known:  # all that is held is text by now
             held.forget()
         else:  # some of it was needed again, which a policy has forgotten

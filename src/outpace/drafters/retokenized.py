@@ -95,7 +95,8 @@ class RetokenizedDrafter(SessionDrafter):
         known = min(self._agreed, len(held))
         while known < min(len(held), len(ids) - 1) and int(held.tokens[known]) == ids[known]:
             known += 1
-        held.rollback(min(known, len(ids) - 1))
+        held.rollback(min(known, len(ids) - 1), roughly=True)
+        held.forget()
         self._agreed = len(self._read)  # what follows is read anew, perhaps in another way
         fresh = ids[len(held) :]
         logits: Tensor = held.prefill(ids) if len(fresh) > 2 * TAIL else held.append(fresh)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..cache.policies import CachePolicy
 from ..drawing import Drawing
+from ..errors import InvalidArgument
 from ..lengths.fixed import MAX_LENGTH
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
@@ -52,6 +54,20 @@ class TreeDrafter(ModelDrafter):
         super().attach(target)
         if isinstance(self._steering, Planning):
             self._steering.attach(Pair(target, self.model))
+
+    def hold_by(self, policy: CachePolicy) -> None:
+        """Forget keys and values as a policy says.
+
+        Raises:
+            InvalidArgument: it goes by attention, of which levels of a tree see a part each.
+        """
+        if policy.observes != 0:
+            raise InvalidArgument(
+                f"{type(self).__name__} with cache policy {policy}: it goes by attention, which is "
+                "not added up over the levels of a tree: draft a chain, or take streaming or "
+                "fixed_key_norm"
+            )
+        super().hold_by(policy)
 
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Draft a tree of at most ``budget``."""

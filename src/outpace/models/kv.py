@@ -178,12 +178,14 @@ class _SlotLayer(CacheLayerMixin):
 
     def adopt(self, other: _SlotLayer, slots: int) -> None:
         """Take over the first ``slots`` of a layer of the same sizes."""
+        self.parts, self.is_initialized = [], self.keys is not None
         if other.parts:
             self.keys = self.values = None
             capacity = self._aim.capacity
             self.parts = [
                 one.resized(capacity - one.shift, slots - one.shift) for one in other.parts
             ]
+            self.is_initialized = True
             return
         if other.keys is None or other.values is None:
             return

@@ -47,6 +47,7 @@ class LanguageModel:
         bitwise: the one width of all its forwards of a round; 0 if there is none.
         runtime_note: one line on why its forwards do not run as asked for; None if they do.
         vocabulary: rows of the output layer.
+        layers: how many layers are run.
         context_length: how many tokens a sequence may have, or None if the model sets no limit.
         ends: ids that end a text besides those of the generation config.
     """
@@ -69,6 +70,7 @@ class LanguageModel:
         self.dtype: torch.dtype = model.dtype
         self.vocabulary = _output_rows(model, self.config, self.name)
         self.context_length = _context_length(self.config)
+        self.layers = int(self.config.num_hidden_layers)
         self.step = Step(model, MaskBuilder(self.config, self.dtype, self.name))
         self._runtime: Runtime = EagerRuntime(self.step)
         self.source: tuple[str, str] | None = None
@@ -210,7 +212,7 @@ class LanguageModel:
 
     def new_cache(self, capacity: int) -> SlotCache:
         """Return an empty cache of ``capacity`` slots."""
-        return SlotCache(self.config.num_hidden_layers, capacity)
+        return SlotCache(self.layers, capacity)
 
     @contextmanager
     def attached(self) -> Iterator[None]:

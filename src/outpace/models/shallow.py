@@ -46,9 +46,11 @@ def shallow(model: LanguageModel, layers: int) -> LanguageModel:
         )
     first = nn.ModuleList(list(getattr(body, lists[0]))[:layers])
     cut = _sharing(stock, {prefix: _sharing(body, {lists[0]: first})})
-    return LanguageModel(
+    found = LanguageModel(
         cast(PreTrainedModel, cut), model.tokenizer, name=f"{model.name}, {layers} layers"
     )
+    found.layers = layers  # the configuration is the whole model's
+    return found
 
 
 def _sharing(module: nn.Module, children: dict[str, nn.Module]) -> nn.Module:

@@ -17,7 +17,7 @@ class Held:
         layer: its number.
         layers: how many there are.
         heads: which of its key heads.
-        length: tokens of the text so far.
+        length: the boundary, tokens of the text so far.
         indices: ``[n, H]`` int64, which token of the text each head holds at each place; ascending.
         read_keys: returns ``[n, H, D]``, the keys as they were written.
         attention: ``[n, H]`` float32, what the policy asked to be added up of it; None if nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -27,6 +28,9 @@ class ComposedPolicy(CachePolicy):
 
     def __post_init__(self) -> None:
         need(bool(self.parts), "composed: no policies: give two or more")
+        # as they are read from the text: one row, of whatever it was made
+        whole = (one.parts if isinstance(one, ComposedPolicy) else (one,) for one in self.parts)
+        object.__setattr__(self, "parts", tuple(chain.from_iterable(whole)))
         watching = {one.observes for one in self.parts} - {0}
         need(
             len(watching) <= 1,

@@ -55,4 +55,4 @@ class H2OPolicy(CachePolicy):
 
     def __str__(self) -> str:
         own = f", every={self.every}" if self.every else ""
-        return f"h2o(size={self.size}, recent={self.recent:g}{own})"
+        return f"h2o(size={self.size}, recent={self.recent}{own})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from .base import CachePolicy, Held, boundary
 from .checks import need, usual_block
 
 Keep = Literal["low", "high", "random"]
+
+STEPS = 128
+"""So many different norms there are from one to its double: as many as in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,11 @@ class KeyNormPolicy(CachePolicy):
         count = int(len(held) * self.keep_ratio)
         if held.layer < self.skip_layers or not 0 < count < len(held):
             return None
-        return smallest(held.keys.float().norm(dim=-1), count)
+        return smallest(_norms(held.keys), count)
 
     def __str__(self) -> str:
         return (
-            f"key_norm(keep_ratio={self.keep_ratio:g}, skip_layers={self.skip_layers}, "
+            f"key_norm(keep_ratio={self.keep_ratio}, skip_layers={self.skip_layers}, "
             f"start_after={self.start_after}, interval={self.interval})"
         )
 
@@ -90,7 +93,14 @@ class FixedKeyNormPolicy(CachePolicy):
             0 <= self.protected_recent <= 1,
             f"fixed_key_norm: protected_recent {self.protected_recent}: give a share, 0 to 1",
         )
-        need(self.every >= 0, f"fixed_key_norm: every {self.every}: give 0 or more")
+        need(
+            self.keep in get_args(Keep),
+            f"fixed_key_norm: keep {self.keep!r}: give 'low', 'high' or 'random'",
+        )
+        need(
+            self.every >= 0,
+            f"fixed_key_norm: every {self.every}: give 0 (chosen for you) or more",
+        )
 
     @property
     def block(self) -> int:
@@ -108,7 +118,7 @@ class FixedKeyNormPolicy(CachePolicy):
             return None
         recent = int(self.size * self.protected_recent)
         older = count - recent
-        norms = held.keys[:older].float().norm(dim=-1)
+        norms = _norms(held.keys[:older])
         if self.keep == "high":
             norms = -norms
         elif self.keep == "random":
@@ -120,9 +130,20 @@ class FixedKeyNormPolicy(CachePolicy):
     def __str__(self) -> str:
         own = f", every={self.every}" if self.every else ""
         return (
-            f"fixed_key_norm(size={self.size}, protected_recent={self.protected_recent:g}, "
+            f"fixed_key_norm(size={self.size}, protected_recent={self.protected_recent}, "
             f"keep={self.keep}{own})"
         )
+
+
+def _norms(keys: Tensor) -> Tensor:
+    """Return the logarithms of the norms of ``keys [n, H, D]``, ``[n, H]``, in whole steps.
+
+    In the first layer the keys of equal tokens have equal norms, up to rounding that depends on how
+    many rows a forward had. In steps they are equal, and the earlier comes first, whatever was
+    drafted.
+    """
+    norms: Tensor = keys.float().norm(dim=-1)
+    return (norms.log2() * STEPS).round()
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:
