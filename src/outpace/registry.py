@@ -49,6 +49,7 @@ POLICIES: Mapping[str, str] = {
     "key_norm": "outpace.cache.policies.key_norm:KeyNormPolicy",
     "fixed_key_norm": "outpace.cache.policies.key_norm:FixedKeyNormPolicy",
     "head_aware": "outpace.cache.policies.head_aware:HeadAwarePolicy",
+    "quantized": "outpace.cache.policies.quantized:QuantizedPolicy",
     "snapkv": "outpace.cache.policies.snapkv:SnapKVPolicy",
     "h2o": "outpace.cache.policies.h2o:H2OPolicy",
 }

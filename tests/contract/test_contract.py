@@ -10,7 +10,9 @@ from outpace.compose import make_lengths
 from outpace.drafters import Drafter
 from outpace.drafters.bandit import BanditDrafter
 from outpace.drafters.cascade import CascadeDrafter
+from outpace.drafters.compressed_self import CompressedSelfDrafter
 from outpace.drafters.early_exit import EarlyExitDrafter
+from outpace.drafters.hierarchical import HierarchicalDrafter
 from outpace.drafters.lookahead import LookaheadDrafter
 from outpace.drafters.model import ModelDrafter
 from outpace.drafters.ngram import NgramDrafter
@@ -79,6 +81,15 @@ MADE = {
         lambda: RetokenizedDrafter(testing.tiny_model(seed=1, context_length=48)),
     ],
     "early-exit": [EarlyExitDrafter, lambda: EarlyExitDrafter(1)],
+    "compressed-self": [
+        lambda: CompressedSelfDrafter("streaming(1, 6, every=2)"),
+        lambda: CompressedSelfDrafter("key_norm(0.5, 0, 6, 3)", precision="int8"),
+    ],
+    "hierarchical": [
+        lambda: HierarchicalDrafter(
+            testing.tiny_model(seed=1), "recent(6, every=2)", "recent(4, every=1)", ahead=2
+        ),
+    ],
     "cascade": [CascadeDrafter, lambda: CascadeDrafter(_sources())],
     "bandit": [BanditDrafter, lambda: BanditDrafter(_sources(), fading=0.5)],
     "model": [

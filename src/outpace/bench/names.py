@@ -12,7 +12,7 @@ from ..drafters.shape_names import parse_shape
 from ..drafters.tree import DEFAULT_SHAPE
 from ..models.load import check_dtype
 
-LATER: frozenset[str] = frozenset({"quantized"})
+LATER: frozenset[str] = frozenset()
 """Cache policies that a study can ask for, whose cells are missing until they exist."""
 _WITH = " with "
 _IN = " in "

@@ -104,7 +104,7 @@ class Places:
         capacity = self._own + self._policy.block + SPARE + 1
         for group, places in moves:
             part = group.part(cache)
-            _move(part, places, capacity - (self._own - len(places)))
+            part.move(places, capacity - self._own, self._policy.packing)
             part.shift = self._own - len(places)
         cache.resize(capacity)
         self._say(slots, held)
@@ -117,7 +117,9 @@ class Places:
             first = self._own - count
             now = torch.arange(first, self._own, device=group.positions.device)[:, None]
             by = now - group.positions
-            part.keys[:count] = rotation.turn(group.layer, part.keys[:count], by)
+            packing = self._policy.packing
+            turned = rotation.turn(group.layer, part.all_keys(count), by)
+            part.put_keys(turned, None if packing is None else packing[0])
             group.positions = now.expand(-1, len(group.heads)).clone()
 
     def _begin(self, cache: SlotCache) -> None:
@@ -181,17 +183,6 @@ class Places:
         slots.restart(longest.indices[:, 0].tolist(), longest.positions[:, 0].tolist())
         held.fill_(-1)
         held[: self._own] = longest.positions[:, 0]
-
-
-def _move(part: Part, places: Tensor, size: int) -> None:
-    """Move what is kept, ``[k, h]`` places, to the first ones of a part of this size."""
-    count, heads = places.shape
-    each = torch.arange(heads, device=places.device)
-    keys, values = part.keys[places, each], part.values[places, each]
-    if part.keys.shape[0] != size:
-        part.keys = keys.new_zeros(size, *keys.shape[1:])
-        part.values = values.new_zeros(size, *values.shape[1:])
-    part.keys[:count], part.values[:count] = keys, values
 
 
 def _has_a_window(model: LanguageModel, layer: int) -> bool:

@@ -91,7 +91,10 @@ class CompressedSelfDrafter(SelfDrafter):
     def propose(self, context: Context, budget: Budget, drawing: Drawing) -> TokenTree:
         """Draft a chain, after what the target has verified."""
         self._follow(context)
-        return super().propose(context, budget, drawing)
+        tree = super().propose(context, budget, drawing)
+        # the last token too was computed with few keys and values, the next time it is copied
+        self._agreed = len(context) - 1
+        return tree
 
     def _follow(self, context: Context) -> None:
         """Hold what the target has verified, as it computed it; give up what was drafted."""

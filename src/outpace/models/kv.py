@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from .packed_kv import Packed
+
 Shape = tuple[tuple[int, int], tuple[int, int]]
 """Heads and width of a layer's keys, and of its values."""
 
@@ -23,34 +25,93 @@ class Part:
         keys: ``[S, h, D]``.
         values: ``[S, h, D_v]``.
         shift: by how much its places lie before the slots of the text: slot s is place s - shift.
+        packed: keys and values of the first places, in few bits; None where nothing is packed.
     """
 
     heads: Tensor | None
     keys: Tensor
     values: Tensor
     shift: int = 0
+    packed: tuple[Packed, Packed] | None = None
+
+    @property
+    def before(self) -> int:
+        """How many places are packed: those of :attr:`keys` follow them."""
+        return 0 if self.packed is None else len(self.packed[0])
 
     def write(self, slots: Tensor, key_states: Tensor, value_states: Tensor) -> None:
         """Write ``[W, H, D]`` of all heads of the layer at slots ``[W]``."""
-        places = slots - self.shift
+        places = slots - (self.shift + self.before)
         for held, states in ((self.keys, key_states), (self.values, value_states)):
             held.index_copy_(0, places, states if self.heads is None else states[:, self.heads])
 
     def read(self, view: int) -> tuple[Tensor, Tensor]:
         """Return keys and values below a slot, ``[1, h, S, D]``."""
-        end = view - self.shift
-        return self.keys[:end].transpose(0, 1)[None], self.values[:end].transpose(0, 1)[None]
+        end = view - self.shift - self.before
+        both = self.keys[:end], self.values[:end]
+        if self.packed is not None:
+            pairs = zip(self.packed, both, strict=True)
+            both = tuple(torch.cat([old.states(), new]) for old, new in pairs)  # type: ignore[assignment]
+        return both[0].transpose(0, 1)[None], both[1].transpose(0, 1)[None]
+
+    def move(self, places: Tensor, room: int, packing: tuple[str, int] | None) -> None:
+        """Keep these places, first of all, and nothing else.
+
+        Args:
+            places: int64 ``[k, h]``, ascending; where some are packed, the same for all heads.
+            room: how many more there are to be.
+            packing: how, and but how many of the last, are packed.
+        """
+        count, heads = places.shape
+        each, before = torch.arange(heads, device=places.device), self.before
+        packed = int((places[:, 0] < before).sum()) if before else 0
+        rest = places[packed:] - before
+        both = self.keys[rest, each], self.values[rest, each]
+        if self.packed is not None:
+            older = places[:packed, 0]
+            self.packed = self.packed[0].at(older), self.packed[1].at(older)
+        if packing is not None:
+            kind, recent = packing
+            more = max(0, count - recent - packed)
+            if more:
+                fresh = Packed.of(both[0][:more], kind), Packed.of(both[1][:more], kind)
+                old = self.packed
+                self.packed = (
+                    fresh if old is None else (old[0].then(fresh[0]), old[1].then(fresh[1]))
+                )
+                both = both[0][more:], both[1][more:]
+        left = len(both[0])
+        if self.keys.shape[0] != left + room:
+            self.keys, self.values = (
+                states.new_zeros(left + room, *states.shape[1:]) for states in both
+            )
+        self.keys[:left], self.values[:left] = both
+
+    def all_keys(self, count: int) -> Tensor:
+        """Return the keys of the first places, ``[count, h, D]``."""
+        keys = self.keys[: count - self.before]
+        return keys if self.packed is None else torch.cat([self.packed[0].states(), keys])
+
+    def put_keys(self, keys: Tensor, kind: str | None) -> None:
+        """Write the keys of the first places, ``[count, h, D]``; those that are packed anew."""
+        before = self.before
+        self.keys[: len(keys) - before] = keys[before:]
+        if self.packed is not None and kind is not None:
+            self.packed = Packed.of(keys[:before], kind), self.packed[1]
 
     def resized(self, size: int, kept: int) -> Part:
         """Return the same with other room, its first ``kept`` places as they were."""
+        size, kept = size - self.before, kept - self.before
         keys, values = (old.new_zeros(size, *old.shape[1:]) for old in (self.keys, self.values))
         keys[:kept], values[:kept] = self.keys[:kept], self.values[:kept]
-        return Part(self.heads, keys, values, self.shift)
+        return Part(self.heads, keys, values, self.shift, self.packed)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both storages."""
-        return int(self.keys.untyped_storage().nbytes() + self.values.untyped_storage().nbytes())
+        """Bytes of the storages."""
+        packed = sum(one.nbytes for one in self.packed or ())
+        whole = self.keys.untyped_storage().nbytes() + self.values.untyped_storage().nbytes()
+        return int(whole) + packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +228,8 @@ class _SlotLayer(CacheLayerMixin):
     def grow(self, capacity: int) -> None:
         """Make room for ``capacity`` slots and keep what is there."""
         self.parts = [
-            part.resized(capacity - part.shift, part.keys.shape[0]) for part in self.parts
+            part.resized(capacity - part.shift, part.keys.shape[0] + part.before)
+            for part in self.parts
         ]
         if self.keys is None or self.values is None:
             return

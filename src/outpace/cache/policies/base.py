@@ -61,6 +61,11 @@ class CachePolicy(ABC):
         return None
 
     @property
+    def packing(self) -> tuple[str, int] | None:
+        """``int8`` or ``int4``, and how many of the last tokens are left out; None is nothing."""
+        return None
+
+    @property
     @abstractmethod
     def block(self) -> int:
         """How many tokens lie between two boundaries."""

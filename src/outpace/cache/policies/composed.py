@@ -31,6 +31,11 @@ class ComposedPolicy(CachePolicy):
         # as they are read from the text: one row, of whatever it was made
         whole = (one.parts if isinstance(one, ComposedPolicy) else (one,) for one in self.parts)
         object.__setattr__(self, "parts", tuple(chain.from_iterable(whole)))
+        need(
+            self.packing is None or self._packs_evenly(),
+            f"{self}: what is packed is packed for all heads alike: compose it with streaming or "
+            "recent",
+        )
         watching = {one.observes for one in self.parts} - {0}
         need(
             len(watching) <= 1,
@@ -48,6 +53,11 @@ class ComposedPolicy(CachePolicy):
         return next((one.observes for one in self.parts if one.observes != 0), 0)
 
     @property
+    def packing(self) -> tuple[str, int] | None:
+        """What the one that packs says."""
+        return next((one.packing for one in self.parts if one.packing is not None), None)
+
+    @property
     def size(self) -> int | None:
         """The least of those that have one."""
         return min((one.size for one in self.parts if one.size is not None), default=None)
@@ -56,6 +66,9 @@ class ComposedPolicy(CachePolicy):
     def block(self) -> int:
         """The longest of those that forget anything."""
         return max(one.block for one in self.parts)
+
+    def _packs_evenly(self) -> bool:
+        return all(one.uniform or one.packing is not None for one in self.parts)
 
     def due(self, length: int) -> int | None:
         """Return the first boundary of any of them."""
