@@ -11,6 +11,7 @@ import architectures
 from outpace.cache import Session
 from outpace.cache.policies import CachePolicy, parse_policy
 from outpace.cache.policies.base import boundary
+from outpace.cache.policies.composed import ComposedPolicy
 from outpace.errors import InvalidArgument
 from outpace.models import wrap
 from outpace.models.step import cache_keyword
@@ -295,6 +296,14 @@ def test_heads_of_a_layer_may_hold_different_numbers(family, counts):
     parts = rounds.session._cache.layer(0).parts
     assert [len(part.heads) for part in parts] == [counts.count(n) for n in policy.sizes]
     assert len({part.keys.shape[0] for part in parts}) == len(parts)
+
+
+def test_different_numbers_do_not_go_by_attention():
+    policy = ComposedPolicy((ByHeads(40, 12), parse_policy("h2o(60)")))
+    with pytest.raises(InvalidArgument, match="give one of the two") as caught:
+        Session(model_of("llama"), policy)
+    assert "\n" not in str(caught.value)
+    Session(model_of("llama"), ComposedPolicy((ByHeads(40, 12), parse_policy("key_norm"))))
 
 
 # --- the choice -----------------------------------------------------------------------------------
