@@ -9,9 +9,12 @@ from forgetful import Oracle, Rounds, Telling, built, deviation
 
 import architectures
 from outpace.cache import Session
-from outpace.cache.policies import parse_policy
+from outpace.cache.policies import CachePolicy, parse_policy
+from outpace.cache.policies.base import boundary
+from outpace.cache.policies.composed import ComposedPolicy
 from outpace.errors import InvalidArgument
 from outpace.models import wrap
+from outpace.models.step import cache_keyword
 
 CLOSE, FAR = 1e-4, 1e-3
 LENGTH = 120
@@ -225,6 +228,82 @@ def test_learned_positions_are_not_turned():
     assert unbounded.limit is None
     growing = Session(model_of("llama"), parse_policy("key_norm"))
     assert growing.limit == 512
+
+
+class ByHeads(CachePolicy):
+    """Heads hold different numbers of tokens: so many of the last ones, and the first."""
+
+    size, block = 44, 8
+
+    def __init__(self, *counts):
+        self.counts = counts  # of each head
+
+    def due(self, length):
+        return boundary(length, 52, 8)
+
+    def groups(self, layer, heads):
+        return [[head for head in range(heads) if self.counts[head] == one] for one in self.sizes]
+
+    @property
+    def sizes(self):
+        return sorted(set(self.counts))
+
+    def kept(self, held):
+        count = self.counts[held.heads[0]]
+        if len(held) <= count + 4:
+            return None
+        return torch.tensor([*range(4), *range(len(held) - count, len(held))])
+
+    def __str__(self):
+        return f"by-heads{self.counts}"
+
+
+@torch.no_grad()
+def masked(model, tokens, counts, due):
+    """The stock model token by token over all keys, what a head has forgotten behind a mask."""
+    stock, heads = model.model, model.config.num_attention_heads
+    each = heads // len(counts)
+    seen, rows, cache = torch.zeros(heads, 0, dtype=torch.bool), [], hf.DynamicCache()
+    for place, token in enumerate(tokens):
+        seen = torch.cat([seen, torch.ones(heads, 1, dtype=torch.bool)], dim=1)
+        out = stock(
+            input_ids=torch.tensor([[token]]),
+            position_ids=torch.tensor([[place]]),
+            attention_mask=seen[None, :, None],
+            use_cache=True,
+            **{cache_keyword(stock): cache},
+        )
+        rows.append(out.logits[0, 0])
+        if due(place) == place + 1:
+            for head in range(heads):
+                seen[head, 4 : place + 1 - counts[head // each]] = False
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("family", "counts"), [("llama", (40, 12)), ("gpt_neox", (20, 40, 20, 9)), ("qwen3", (9, 40))]
+)
+def test_heads_of_a_layer_may_hold_different_numbers(family, counts):
+    policy = ByHeads(*counts)
+    rounds = Rounds(Session(model_of(family), policy))
+    rounds.run(LENGTH)
+    assert rounds.restarts == 1
+    assert rounds.backs > 0
+    own = masked(model_of(family), rounds.tokens, counts, policy.due)
+    assert deviation(rounds.rows, own) < CLOSE
+    wrong = masked(model_of(family), rounds.tokens, counts[::-1], policy.due)
+    assert deviation(rounds.rows, wrong) > FAR
+    parts = rounds.session._cache.layer(0).parts
+    assert [len(part.heads) for part in parts] == [counts.count(n) for n in policy.sizes]
+    assert len({part.keys.shape[0] for part in parts}) == len(parts)
+
+
+def test_different_numbers_do_not_go_by_attention():
+    policy = ComposedPolicy((ByHeads(40, 12), parse_policy("h2o(60)")))
+    with pytest.raises(InvalidArgument, match="give one of the two") as caught:
+        Session(model_of("llama"), policy)
+    assert "\n" not in str(caught.value)
+    Session(model_of("llama"), ComposedPolicy((ByHeads(40, 12), parse_policy("key_norm"))))
 
 
 # --- the choice -----------------------------------------------------------------------------------

@@ -48,6 +48,12 @@ class Forgetting:
         config = model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         policy.check(model.layers, int(heads))
+        grouped = any(len(policy.groups(layer, int(heads))) > 1 for layer in range(model.layers))
+        if policy.observes != 0 and grouped:
+            raise InvalidArgument(
+                f"cache policy {policy}: it goes by attention and has heads that hold different "
+                "numbers of tokens, which do not go together: give one of the two"
+            )
         self._rotation: Rotation | None = None
         limit, size = model.context_length, policy.size
         if limit is not None and size is not None:
