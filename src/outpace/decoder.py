@@ -274,6 +274,11 @@ class Decoder:
         Raises:
             OutpaceError: a value or prompt that cannot be used (at once, not at the first step).
         """
+        if self.cache_policy is not None:
+            raise InvalidArgument(
+                f"beam search with cache policy {self.cache_policy}: beams share what they hold: "
+                "leave one of them out"
+            )
         return beam.begin(self.target, prompt, self.clock, **settings)
 
     def run(self, request: Request) -> Iterator[Round]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from weakref import ref
 
 from ..cache import Session
+from ..cache.policies import CachePolicy
 from ..drawing import Drawing
 from ..errors import InvalidArgument
 from ..lengths import LengthController
@@ -15,6 +16,7 @@ from ..lengths.fixed import MAX_LENGTH
 from ..models import LanguageModel
 from ..types import Budget, Context, Round, TokenTree
 from .base import Drafter
+from .session_drafter import SessionDrafter
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,18 @@ class Combined(Drafter):
                 lengths.look_on(turn, asked=source.name in asked)
         if self.gated and not asked:
             self._to_rest = min(lengths.pause for _, lengths in gates)
+
+    def hold_by(self, policy: CachePolicy) -> None:
+        """Have the sources with a model forget keys and values as a policy says.
+
+        Raises:
+            InvalidArgument: none has one, or it does not go with the model.
+        """
+        holding = [one.drafter for one in self.sources if isinstance(one.drafter, SessionDrafter)]
+        if not holding:
+            super().hold_by(policy)
+        for drafter in holding:
+            drafter.hold_by(policy)
 
     def reset(self) -> None:
         """Have all sources forget earlier texts."""

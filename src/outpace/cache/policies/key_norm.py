@@ -13,8 +13,9 @@ from .checks import need, usual_block
 
 Keep = Literal["low", "high", "random"]
 
-STEPS = 128
-"""So many different norms there are from one to its double: as many as in bfloat16."""
+STEPS = {torch.float64: 2**16, torch.float32: 2**16, torch.float16: 2**10}
+"""So many different norms there are from one to its double, by the keys' dtype; else 128, as many
+as there are numbers in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _norms(keys: Tensor) -> Tensor:
     drafted.
     """
     norms: Tensor = keys.float().norm(dim=-1)
-    return (norms.log2() * STEPS).round()
+    return (norms.log2() * STEPS.get(keys.dtype, 128)).round()
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:
