@@ -111,7 +111,8 @@ def page(found: dict[str, Any]) -> str:
     flat = "the same at every look after the first hundredth" if one["flat"] else "not constant"
     return f"""# Text without an end
 
-`python benchmarks/endless.py`, embedded target, {found["dtype"]}, {found["runtime"]}; {machine(found)}.
+`python benchmarks/endless.py`, embedded target, {found["dtype"]}, {found["runtime"]};
+{machine(found)}.
 
 One stream of {one["tokens"]:,} tokens under `{POLICY}`, 49 times as long as the context the model
 was trained for:
