@@ -47,7 +47,7 @@ def run(lengths: Sequence[int], passages: int) -> list[dict[str, float]]:
     tokenizer: Any = target.tokenizer
     rows = []
     for length in lengths:
-        prompts = load_prompts(["pg19"], limit=passages, tokens=length + 64)
+        prompts = load_prompts(["pg19"], limit=passages, prompt_tokens=length + 64)
         texts = [one.text for one in prompts]
         ratios, accepted, drafted = [], 0, 0
         for turn, text in enumerate([texts[0], *texts]):  # the first warms up
