@@ -99,6 +99,8 @@ class Decoder:
         self.lengths.attach(target, self.drafter)
         self._topk = _wanted_topk(self.drafter)
         if self.cache_policy is not None:
+            if not isinstance(self.drafter, NoDrafter):
+                _check_budget(self.cache_policy, self.lengths)
             self.session()  # what does not go with the target is refused now
 
     @classmethod
@@ -405,6 +407,16 @@ class Stream:
         request = self._request
         text = "".join(chain.from_iterable(self._pieces))
         return Output(text, request.context.output, request.stats)
+
+
+def _check_budget(policy: CachePolicy, lengths: LengthController) -> None:
+    """Refuse to draft more tokens at once than a cache keeps of the last ones."""
+    drafted = lengths.length if isinstance(lengths, FixedLength) else 0
+    if policy.size is not None and policy.size < policy.always + drafted:
+        raise InvalidArgument(
+            f"cache policy {policy} keeps {policy.size} tokens, {policy.always} of them the first, "
+            f"and {drafted} are drafted at once: keep more, or draft less"
+        )
 
 
 def _default_lengths(drafter: Drafter, verifier: Verifier) -> LengthController:

@@ -331,3 +331,11 @@ def test_logits_of_low_precision_forget_alike():
         out = write(decoder)
         own = write(Decoder(target, cache_policy=text))
         assert out.stats.compressions >= own.stats.compressions > 2
+
+
+def test_a_budget_smaller_than_a_draft_is_refused() -> None:
+    target, policy = tiny_model(), parse_policy("streaming(sinks=4, recent=6, every=2)")
+    with pytest.raises(InvalidArgument, match="keeps 10 tokens, 4 of them the first, and 7 are"):
+        Decoder(target, NgramDrafter(), lengths=make_lengths(7), cache_policy=policy)
+    Decoder(target, NgramDrafter(), lengths=make_lengths(6), cache_policy=policy)
+    Decoder(target, cache_policy=parse_policy("recent(2)"))

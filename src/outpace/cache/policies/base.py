@@ -61,6 +61,11 @@ class CachePolicy(ABC):
         return None
 
     @property
+    def always(self) -> int:
+        """How many tokens are kept whatever comes: sinks."""
+        return 0
+
+    @property
     def packing(self) -> tuple[str, int] | None:
         """``int8`` or ``int4``, and how many of the last tokens are left out; None is nothing."""
         return None

@@ -53,6 +53,11 @@ class ComposedPolicy(CachePolicy):
         return next((one.observes for one in self.parts if one.observes != 0), 0)
 
     @property
+    def always(self) -> int:
+        """The most of any."""
+        return max(one.always for one in self.parts)
+
+    @property
     def packing(self) -> tuple[str, int] | None:
         """What the one that packs says."""
         return next((one.packing for one in self.parts if one.packing is not None), None)

@@ -43,6 +43,11 @@ class StreamingPolicy(CachePolicy):
         return self.sinks + self.recent
 
     @property
+    def always(self) -> int:
+        """The sinks."""
+        return self.sinks
+
+    @property
     def block(self) -> int:
         """Tokens between two boundaries."""
         return self.every or usual_block(self.size)
