@@ -42,7 +42,8 @@ def results(study: Study, journal: Journal, folder: Path) -> str:
 
 @pytest.fixture
 def streaming(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Have a later version, in which the cache policy exists (and keeps everything)."""
+    """Have an earlier version without the cache policy; then one with it (it keeps everything)."""
+    monkeypatch.setattr("outpace.bench.names.LATER", frozenset({"streaming"}))
     own = running.make_method
 
     def come() -> None:
@@ -51,13 +52,15 @@ def streaming(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             method.name = name
             return method
 
-        monkeypatch.setattr("outpace.bench.names.THERE", frozenset({"streaming"}))
+        monkeypatch.setattr("outpace.bench.names.LATER", frozenset())
         monkeypatch.setattr(running, "make_method", make)
 
     return come
 
 
-def test_a_cache_policy_that_is_missing_is_named(study: Make, run: Go, tmp_path: Path) -> None:
+def test_a_cache_policy_that_is_missing_is_named(
+    study: Make, run: Go, streaming: Callable[[], None], tmp_path: Path
+) -> None:
     asked = study("plain", STREAMED)
     journal = run(asked)
     setting = asked.settings()[0]
