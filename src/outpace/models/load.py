@@ -171,7 +171,7 @@ def without_weights(name: str | os.PathLike[str]) -> PreTrainedModel:
             )
     except Exception as error:
         raise ModelNotFound(_not_found(source, error)) from error
-    return cast(PreTrainedModel, model)
+    return cast(PreTrainedModel, model.eval())
 
 
 def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = "") -> LanguageModel:
