@@ -72,6 +72,17 @@ def test_what_is_left_wide_is_seen(folder: str) -> None:
     assert outline.whole > 2 * 257 * 32
 
 
+def test_loading_a_low_precision_takes_more_than_it_leaves() -> None:
+    outline = Outline.of(ZOO)
+    wide, packed = (outline.weight_bytes(dtype, "cpu") for dtype in ("bfloat16", "int8"))
+    matrices = sum(outputs * inputs for outputs, inputs in outline.matrices)
+    assert outline.loading_bytes("bfloat16", "cpu") == wide
+    assert outline.loading_bytes("int8", "cpu") == wide + packed - (wide - 2 * matrices)
+    recipe = preset_recipe("least-memory", ZOO, "zoo:small", device="cpu")
+    found = needs(recipe, 128, 128, target=outline)
+    assert found.loading == found.most > found.total
+
+
 POLICIES = (None, "streaming(sinks=4, recent=252)", "streaming(sinks=4, recent=60)", "recent(90)")
 
 

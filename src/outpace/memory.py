@@ -39,6 +39,8 @@ class Needs:
         kv: keys and values of the target at the end of the text.
         drafter_kv: likewise of the draft model.
         activations: of the widest forward, an estimate.
+        loading: weights at the highest point of loading: a low precision is made on the device from
+            bfloat16, which takes more than what comes of it.
     """
 
     weights: int
@@ -46,10 +48,16 @@ class Needs:
     kv: int
     drafter_kv: int
     activations: int
+    loading: int
+
+    @property
+    def most(self) -> int:
+        """What has to be there: for all parts, or for loading."""
+        return max(self.total, self.loading)
 
     @property
     def total(self) -> int:
-        """All parts."""
+        """All parts but what loading takes."""
         return self.weights + self.drafter_weights + self.kv + self.drafter_kv + self.activations
 
 
@@ -58,6 +66,7 @@ def needs(
     tokens: int,
     new_tokens: int,
     *,
+    place: str | None = None,
     target: Outline | None = None,
     drafter: Outline | None = None,
 ) -> Needs:
@@ -70,15 +79,16 @@ def needs(
         recipe: what is asked for.
         tokens: of the prompt.
         new_tokens: that are written.
+        place: ``cpu`` or ``cuda``; None is where the recipe says, if that is here.
         target: its outline, where it is known already.
         drafter: likewise that of the draft model.
 
     Raises:
         OutpaceError: a model or a name that cannot be used.
     """
-    place = resolve_device(recipe.device).type
+    place = place or resolve_device(recipe.device).type
     target = target or Outline.of(recipe.target)
-    name = draft_model(recipe.drafter)
+    name = draft_model(recipe.drafter) if drafter is None else drafter.name
     if name is not None:
         drafter = drafter or Outline.of(name)
     policy, own_policy = make_policy(recipe.cache_policy), make_policy(recipe.drafter_cache_policy)
@@ -87,16 +97,20 @@ def needs(
     slots = target_slots(tokens, new_tokens, policy)
     widest = [activations(target, recipe.dtype, tokens, length, policy, slots)]
     weights = kv = 0
+    own_weights = target.weight_bytes(recipe.dtype, place)
+    loading = target.loading_bytes(recipe.dtype, place)
     if drafter is not None and name is not None:
         own_slots = drafter_slots(tokens, new_tokens, own_policy)
         weights, kv = drafter.weight_bytes(own, place), own_slots * drafter.slot_bytes(own)
+        loading = max(loading, own_weights + drafter.loading_bytes(own, place))
         widest.append(activations(drafter, own, tokens, 0, own_policy, own_slots))
     return Needs(
-        target.weight_bytes(recipe.dtype, place),
+        own_weights,
         weights,
         slots * target.slot_bytes(recipe.dtype),
         kv,
         max(widest),
+        loading,
     )
 
 

@@ -113,7 +113,7 @@ def test_memory(run: Run, folder: Path, similar: Path) -> None:
     parts = ("weights", "drafter_weights", "kv", "drafter_kv", "activations")
     assert short["total"] == sum(short[part] for part in parts)
     assert [one["fits"] for one in record["bytes"].values()] == [
-        one["total"] <= 130_000 for one in record["bytes"].values()
+        max(one["total"], one["loading"]) <= 130_000 for one in record["bytes"].values()
     ]
     ran = run(*words, "--preset", "least-memory", "--memory-limit", "1GB")
     assert ran.code == 0

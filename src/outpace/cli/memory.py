@@ -23,6 +23,7 @@ HEAD = (
     "drafter kv",
     "activations about",
     "all",
+    "while loading",
 )
 
 
@@ -90,7 +91,8 @@ def memory(
                 "drafter_kv": one.drafter_kv,
                 "activations": one.activations,
                 "total": one.total,
-                "fits": None if limit is None else one.total <= limit,
+                "loading": one.loading,
+                "fits": None if limit is None else one.most <= limit,
             }
             for name, one in found.items()
         }
@@ -102,8 +104,8 @@ def memory(
     rows = []
     for name, one in found.items():
         parts = (one.weights, one.drafter_weights, one.kv, one.drafter_kv, one.activations)
-        fits = () if limit is None else ("yes" if one.total <= limit else "no",)
-        sizes = map(size_text, (*parts, one.total))
+        fits = () if limit is None else ("yes" if one.most <= limit else "no",)
+        sizes = map(size_text, (*parts, one.total, one.loading))
         rows.append([name, recipes[name].dtype, *sizes, *fits])
     recipe = next(iter(recipes.values()))
     screen.console.print(

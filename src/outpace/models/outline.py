@@ -156,6 +156,16 @@ class Outline:
         narrowed = sum(outputs * inputs for outputs, inputs in self.matrices)
         return wide * (self.whole + narrowed) + self.fixed
 
+    def loading_bytes(self, dtype: str, device: str = "cuda") -> int:
+        """Return the bytes of the weights at the highest point of loading them.
+
+        A low precision is made on the device from bfloat16, which is there until all is made.
+        """
+        if dtype not in PRECISIONS:
+            return self.weight_bytes(dtype, device)
+        packed = self.weight_bytes(dtype, device) - _WIDE * self.whole - self.fixed
+        return self.weight_bytes("bfloat16", device) + packed
+
     def slot_bytes(self, dtype: str) -> int:
         """Return the bytes of the keys and values of one token."""
         return slot_bytes(self.shapes, width_of(dtype))
