@@ -191,6 +191,7 @@ def test_models_are_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe.decoder() == "a decoder"
     wanted = {"target": "t", "drafter": "d", "tree": None, "draft_length": 4, "verifier": "block"}
     wanted |= {"dtype": "float32", "drafter_dtype": "int8", "device": "cpu", "runtime": "eager"}
+    wanted |= {"cache_policy": None, "drafter_cache_policy": None}
     assert given == wanted
 
 

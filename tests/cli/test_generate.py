@@ -113,6 +113,8 @@ def test_json_fields(generate: Run, folder: Path) -> None:
         "runtime": "auto",
         "bitwise": False,
         "verifier": "coupled",
+        "cache_policy": None,
+        "drafter_cache_policy": None,
         "temperature": 0.7,
         "top_k": None,
         "top_p": None,
@@ -186,6 +188,7 @@ def test_every_option_reaches_the_decoder(
     assert ran.code == 0
     expected = {**sampling, **parts, "tree": None, "stop": ["qq", "xx"]}
     expected |= {"ignore_eos": True, "bitwise": True}
+    expected |= {"cache_policy": None, "drafter_cache_policy": None}
     assert given == {**expected, "prompt": PROMPT, "target": str(folder)}
 
 

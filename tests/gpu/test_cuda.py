@@ -11,6 +11,7 @@ from outpace.drafters.quantized_self import QuantizedSelfDrafter
 from outpace.drafters.tree import TreeDrafter
 from outpace.models import load
 from outpace.models.bitsandbytes_linear import KINDS
+from outpace.models.outline import Outline
 from outpace.models.precision import quantized
 from outpace.models.tiny import tiny_model
 from outpace.noise import Noise, Stream
@@ -65,6 +66,9 @@ def test_a_copy_drafts_for_its_own_target(precision):
     target = load("zoo:target", device="cuda")
     copied = quantized(target, precision)
     assert 0 < copied.packed_bytes < target.weight_bytes
+    # what `outpace memory` says without loading anything
+    said = Outline.of("zoo:target").weight_bytes(precision)
+    assert copied.weight_bytes == pytest.approx(said, rel=0.01)
     ids = torch.arange(9, device="cuda")[None]
     wanted, got = target.stock_logits(ids), copied.stock_logits(ids)
     off = {"int8": 0.1, "bnb-int8": 0.1, "fp8": 0.2}.get(precision, 0.3)  # of four bits

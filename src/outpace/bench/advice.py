@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ..memory import size_text
 from ..recipe import GATE, Recipe
 from .candidates import Candidate
 from .environment import environment
@@ -13,6 +15,7 @@ from .measured import PLAIN
 from .metrics import LOOPING, repeated_8gram_share
 from .record import FEW
 from .tuning import Tuning
+from .weighing import MEMORY, OVER, SPEED
 from .workloads import prompts_hash
 
 NEAR = 0.97
@@ -24,17 +27,67 @@ OFF = 0.1
 
 
 def advised(tuning: Tuning) -> Candidate:
-    """Return the candidate to use: plain decoding unless another one is faster for sure."""
-    by_name = {one.name: one for one in tuning.candidates}
-    best = max(filter(_in_a_recipe, tuning.candidates), key=lambda one: tuning.measured(one.name))
+    """Return the candidate to use, by the aim of the tuning.
+
+    For speed: plain decoding unless another one is faster for sure. For memory: the least bytes of
+    what is not slower than plain decoding. Balanced: of these the most tokens a second per byte.
+    What is over a limit of memory is never advised; approximate texts are for speed only where they
+    were asked for, or nothing else is within the limit.
+    """
+    pool = _eligible(tuning)
+    if tuning.aim.goal == SPEED:
+        return _fastest(tuning, pool)
+    kept = [one for one in pool if keeps_up(tuning, one)] or pool
+    if tuning.aim.goal == MEMORY:
+        return min(
+            kept,
+            key=lambda one: (tuning.nbytes[one.name], not one.exact, -tuning.measured(one.name)),
+        )
+    return max(kept, key=lambda one: tuning.measured(one.name) / tuning.nbytes[one.name])
+
+
+def _eligible(tuning: Tuning) -> list[Candidate]:
+    """Return what may be advised."""
+    aim = tuning.aim
+    found = [
+        one
+        for one in filter(_in_a_recipe, tuning.candidates)
+        if not aim.weighs or aim.allows(tuning.nbytes[one.name])
+    ]
+    exact = [one for one in found if one.policy is None]
+    return exact if exact and aim.goal == SPEED and not aim.asked else found
+
+
+def _fastest(tuning: Tuning, pool: Sequence[Candidate]) -> Candidate:
+    """Return plain decoding, unless another one is faster for sure."""
+    alone = [one for one in pool if one.source is None]
+    plain = alone[0] if alone and alone[0].policy is None else _by_speed(tuning, alone or pool)
+    best = _by_speed(tuning, pool)
     gain = tuning.gain(best.name)
     if best.source is None or (gain.value if gain.low is None else gain.low) <= 1.0:
-        return by_name[PLAIN]
-    gated = by_name.get(f"{best.source.label} {GATE}")
-    if gated is None:  # by itself
+        return plain
+    gated = [
+        one
+        for one in pool
+        if one.source is best.source and one.length == GATE and one.policy == best.policy
+    ]
+    if not gated:  # by itself
         return best
-    near = tuning.measured(gated.name) >= NEAR * tuning.measured(best.name)
-    return gated if near else best
+    near = tuning.measured(gated[0].name) >= NEAR * tuning.measured(best.name)
+    return gated[0] if near else best
+
+
+def _by_speed(tuning: Tuning, pool: Sequence[Candidate]) -> Candidate:
+    return max(pool, key=lambda one: tuning.measured(one.name))
+
+
+def keeps_up(tuning: Tuning, one: Candidate) -> bool:
+    """Return whether a candidate is not below plain decoding, as far as can be told.
+
+    Its interval reaches 1, or it is within 3 %, which is what two runs of the same differ by.
+    """
+    gain = tuning.gain(one.name)
+    return gain.value >= NEAR or (gain.high is not None and gain.high >= 1.0)
 
 
 def _in_a_recipe(one: Candidate) -> bool:
@@ -45,12 +98,25 @@ def _in_a_recipe(one: Candidate) -> bool:
 def sentence(tuning: Tuning) -> str:
     """Return what to use and why."""
     chosen = advised(tuning)
+    if tuning.aim.weighs:
+        return _weighed(tuning, chosen)
     if chosen.source is not None:
         return f"Use {chosen.name}: {_why(tuning, chosen)}."
     others = [one for one in tuning.candidates if one.source is not None]
     best = max(others, key=lambda one: tuning.measured(one.name))
     return f"Speculation does not pay here for sure: the best drafter is {best.name}, " + (
         f"{_why(tuning, best)}. Use plain decoding."
+    )
+
+
+def _weighed(tuning: Tuning, chosen: Candidate) -> str:
+    own, plain = (size_text(tuning.nbytes[name]) for name in (chosen.name, PLAIN))
+    why = "the yardstick" if chosen.name == PLAIN else _why(tuning, chosen)
+    text = "exact" if chosen.exact else "approximate, since it forgets"
+    beside = "" if chosen.name == PLAIN else f", plain decoding {plain}"
+    return (
+        f"Use {chosen.name}, goal {tuning.aim.goal}: {why}. It takes {own} (weights, and keys and "
+        f"values at the end of the longest text){beside}; its text is {text}."
     )
 
 
@@ -91,8 +157,11 @@ def warnings(tuning: Tuning) -> list[str]:
                 f"a forward of {name} takes {share:.2f} of one of the target: a drafter should be "
                 "2 to 5 times as fast, so give a smaller one"
             )
+    found += [f"{name} is left out: {why}" for name, why in tuning.excluded.items() if why != OVER]
     if not tuning.done:
         return found
+    if tuning.aim.weighs and not keeps_up(tuning, advised(tuning)):
+        found.append("all that is within the limit is slower than plain decoding")
     if tuning.done < FEW:
         found.append(
             f"{tuning.done} prompts are too few for intervals to be trusted: give {FEW} or more"
@@ -105,7 +174,7 @@ def warnings(tuning: Tuning) -> list[str]:
             "8-grams), which flatters every drafter"
         )
     # the gate learns within a text, which the prediction leaves out
-    settled = [one for one in tuning.candidates if one.length != GATE]
+    settled = [one for one in tuning.candidates if one.length != GATE and one.policy is None]
     off = [one.name for one in settled if abs(miss(tuning, one)) > OFF]
     if off:
         found.append(
@@ -124,7 +193,13 @@ def recipe_of(tuning: Tuning, base: Recipe) -> Recipe:
     """
     chosen = advised(tuning)
     measured = measured_table(tuning)
-    recipe = replace(base, threads=tuning.chosen_threads, measured=measured)
+    recipe = replace(
+        base,
+        threads=tuning.chosen_threads,
+        measured=measured,
+        cache_policy=None if chosen.policy is None else str(chosen.policy),
+        drafter_cache_policy=None if chosen.drafter_policy is None else str(chosen.drafter_policy),
+    )
     source = chosen.source
     if source is None:
         return replace(recipe, drafter="none")
@@ -157,4 +232,18 @@ def measured_table(tuning: Tuning) -> dict[str, Any]:
         "measured_tokens_per_second": {
             one.name: round(tuning.measured(one.name), 2) for one in tuning.candidates
         },
+        **_weights_table(tuning),
+    }
+
+
+def _weights_table(tuning: Tuning) -> dict[str, Any]:
+    """Return what was aimed at, and bytes, where these have a part in it."""
+    if not tuning.aim.weighs:
+        return {}
+    limit = tuning.aim.limit
+    return {
+        "goal": tuning.aim.goal,
+        **({} if limit is None else {"memory_limit_bytes": limit}),
+        "bytes": dict(tuning.nbytes),
+        "approximate": [one.name for one in tuning.candidates if not one.exact],
     }

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import registry
+from ..cache.policies import CachePolicy
+from ..compose import model_drafter
 from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.model import ModelDrafter
 from ..drafters.none import NoDrafter
 from ..drafters.sequoia import level_widths
 from ..drafters.tree import TreeDrafter
+from ..errors import InvalidArgument
 from ..lengths.costs import Costs
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
@@ -158,6 +161,8 @@ class Candidate:
         length: draft tokens a round, or ``gate``; None where the drafter decides.
         predicted: tokens a second of decoding.
         loop: the method that writes texts with it.
+        policy: what the target forgets; None is nothing.
+        drafter_policy: likewise of its draft model.
     """
 
     name: str
@@ -165,6 +170,13 @@ class Candidate:
     length: int | str | None
     predicted: float
     loop: Loop
+    policy: CachePolicy | None = None
+    drafter_policy: CachePolicy | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether its text has the target's own law."""
+        return self.loop.exact
 
 
 def candidates(
@@ -172,6 +184,7 @@ def candidates(
     sources: Sequence[Source],
     lengths: Sequence[int],
     plain: Sequence[Traced],
+    policies: Sequence[CachePolicy] = (),
 ) -> list[Candidate]:
     """Return what is worth measuring, each with its prediction.
 
@@ -184,6 +197,8 @@ def candidates(
         sources: the drafters, traced and priced.
         lengths: draft tokens a round.
         plain: rounds without a drafter.
+        policies: of the cache, to look into too: plain decoding with each, and of each drafter what
+            promises most, and the gate. Their prediction is that without a policy.
     """
     found = [_plain(target, sources[0], plain)]
     longest, models = max(lengths), Models(target, None)
@@ -213,7 +228,40 @@ def candidates(
         loop = Loop(name, models, GATE, Decoder(target, source.drafter, lengths=gate))
         gated = sum(map(min, zip(alone, *each.values(), strict=True)))
         found.append(Candidate(name, source, GATE, tokens / gated, loop))
-    return found
+    return found + [one for policy in policies for one in _forgetting(target, found, policy)]
+
+
+def _forgetting(
+    target: LanguageModel, known: Sequence[Candidate], policy: CachePolicy
+) -> list[Candidate]:
+    """Return plain decoding with a policy, and of each drafter what promises most and the gate."""
+    chosen = [one for one in known if one.source is None]
+    for source in {id(one.source): one.source for one in known if one.source}.values():
+        own = [one for one in known if one.source is source]
+        fixed = [one for one in own if one.length != GATE]
+        if source.tree is None and fixed:
+            chosen.append(max(fixed, key=lambda one: one.predicted))
+        chosen += [one for one in own if one.length == GATE]
+    return [_with_policy(target, one, policy) for one in chosen]
+
+
+def _with_policy(target: LanguageModel, one: Candidate, policy: CachePolicy) -> Candidate:
+    before, own = one.loop.decoder, None
+    drafter = before.drafter
+    if type(drafter) in {ModelDrafter, TreeDrafter}:  # with a session of its own, which forgets too
+        apart = model_drafter(drafter.models[0], getattr(drafter, "shape", None))
+        try:
+            apart.hold_by(policy)
+            drafter, own = apart, policy
+        except InvalidArgument:
+            pass  # a draft model of fewer positions or other heads keeps all
+    name = f"{one.name} with {policy}"
+    lengths = before.lengths
+    if one.length == GATE and one.source is not None:  # what it learns is of this decoder alone
+        lengths = registry.get("lengths", GATE)(costs=one.source.costs, frozen=True)
+    decoder = Decoder(target, drafter, lengths=lengths, cache_policy=policy)
+    loop = Loop(name, one.loop.models, one.length or 0, decoder)
+    return Candidate(name, one.source, one.length, one.predicted, loop, policy, own)
 
 
 def _plain(target: LanguageModel, source: Source, turns: Sequence[Traced]) -> Candidate:

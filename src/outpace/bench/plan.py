@@ -27,8 +27,8 @@ from .precisions import models_of
 BASELINES = ("hf", "hf-compiled", "hf-assisted", "hf-assisted-tuned", "hf-prompt-lookup")
 ALIASES = {"plain": "none", "draft": "model"}
 """Drafters by the names of their methods here."""
-RECIPE = "recipe"
-"""The method that runs a recipe, where there is one."""
+RECIPES = ("recipe", "preset")
+"""The methods that run a recipe, where there is one: of a file, or of a preset."""
 
 
 def method_names() -> list[str]:
@@ -72,7 +72,7 @@ def check_methods(
             beam.beams_of(method)
         elif is_call(method):
             called = method.partition("(")[0].strip()
-            if called in {*BASELINES, *ALIASES, RECIPE}:
+            if called in {*BASELINES, *ALIASES, *RECIPES}:
                 raise InvalidArgument(
                     f"method {name!r}: {called} takes no settings: leave them out"
                 )
@@ -82,15 +82,15 @@ def check_methods(
                     f"method {name!r}: the benchmark forgets every text before the next one, a "
                     "file to keep them has no use: leave keep out"
                 )
-        elif not (tree or method in {*method_names(), RECIPE} or _with_model(method)):
+        elif not (tree or method in {*method_names(), *RECIPES} or _with_model(method)):
             known = registry.unknown_among("method", method, method_names())
             raise UnknownName(f"{known}; or give a draft model's folder or zoo:SIZE")
-        alone = {"hf", "hf-compiled", "hf-assisted-tuned", "plain", RECIPE}
+        alone = {"hf", "hf-compiled", "hf-assisted-tuned", "plain", *RECIPES}
         if length is not None and (tree or beams or method in alone or not length):
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
         if length is not None and isinstance(number := _number(length), int):
             check_length(number)
-        if (beams or method == RECIPE) and in_precision(plain)[1] is not None:
+        if (beams or method in RECIPES) and in_precision(plain)[1] is not None:
             raise InvalidArgument(
                 f"method {name!r}: {method} runs in the dtype of all: leave 'in …' out"
             )
@@ -153,7 +153,7 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
 def _make(name: str, models: Models, draft_length: int | str) -> Method:
     method, own = with_length(name)
     length = _number(own or draft_length)
-    if method == RECIPE:
+    if method in RECIPES:
         return _recipe(name, models)
     if beam.is_beam(method):
         return (beam.Beam if beam.is_ours(method) else beam.HuggingFaceBeam)(name, models)

@@ -14,6 +14,7 @@ from ..decoder import Decoder
 from ..drafters import Drafter
 from ..drafters.none import NoDrafter
 from ..drafters.staircase import catching_up
+from ..errors import InvalidArgument
 from ..lengths import LengthController
 from ..lengths.fixed import FixedLength
 from ..models import LanguageModel
@@ -27,6 +28,7 @@ from .metrics import Interval, speedup
 from .prediction import Prices, Staircase
 from .sample import Sample, Writing
 from .trace import Traced, traced
+from .weighing import OVER, Aim, longest_prompt, over, weight_bytes
 from .workloads import BenchPrompt
 
 WARM_UP = 32
@@ -46,6 +48,7 @@ class Tuning:
         prompts: what is continued.
         writing: how.
         lengths: draft tokens a round to look at.
+        aim: what is looked for; speed alone if nobody says.
 
     Attributes:
         threads: seconds of a forward by number of threads; empty on a GPU.
@@ -54,6 +57,9 @@ class Tuning:
         drafting: the same of each draft model, by the name of its source.
         candidates: what was measured, or is to be.
         samples: of each candidate, by number of the prompt.
+        nbytes: of each candidate, where the aim weighs them: weights, and keys and values at the
+            end of the longest text, of target and drafter.
+        excluded: those that were not measured, and why.
     """
 
     target: LanguageModel
@@ -61,12 +67,15 @@ class Tuning:
     prompts: Sequence[BenchPrompt]
     writing: Writing
     lengths: Sequence[int]
+    aim: Aim = field(default_factory=Aim)
     threads: dict[int, float] = field(default_factory=dict)
     chosen_threads: int | None = None
     verifying: Staircase = field(default_factory=dict)
     drafting: dict[str, Staircase] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)
     samples: dict[str, dict[int, Sample]] = field(default_factory=dict)
+    nbytes: dict[str, int] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)
 
     @property
     def price_steps(self) -> int:
@@ -126,7 +135,9 @@ class Tuning:
             source.paced(max(self.lengths) if source.is_chain else 0, turns)
             if source.is_chain:
                 source.paced(min(self.lengths), short[source.label])
-        self.candidates = candidates(self.target, self.sources, self.lengths, plain)
+        self.candidates = candidates(
+            self.target, self.sources, self.lengths, plain, self.aim.policies
+        )
         self.samples = {one.name: {} for one in self.candidates}
 
     def _rounds(
@@ -157,12 +168,16 @@ class Tuning:
 
         Raises:
             UnsupportedModel: a text came out shorter than asked for.
+            InvalidArgument: nothing is within the limit of memory.
         """
-        short = replace(self.writing, max_new_tokens=min(WARM_UP, self.writing.max_new_tokens))
-        for one in self.candidates:
-            with one.loop.ready():
-                one.loop.write(self.prompts[0], short)
-            notify(f"warm-up: {one.name}")
+        if self.aim.weighs:
+            self._weigh(notify)
+        else:
+            short = replace(self.writing, max_new_tokens=min(WARM_UP, self.writing.max_new_tokens))
+            for one in self.candidates:
+                with one.loop.ready():
+                    one.loop.write(self.prompts[0], short)
+                notify(f"warm-up: {one.name}")
         shuffle = random.Random(self.writing.seed)
         for number, prompt in enumerate(self.prompts):
             row: dict[str, Sample] = {}
@@ -172,6 +187,35 @@ class Tuning:
                 notify(f"{prompt.workload} {number + 1}: {one.name}")
             for name, sample in row.items():
                 self.samples[name][number] = sample
+
+    def _weigh(self, notify: Notify) -> None:
+        """Have all candidates write the longest text, count bytes, and leave out what is over.
+
+        Plain decoding stays, since all others are measured against it.
+        """
+        place, _ = longest_prompt(self.target.tokenizer, self.prompts)
+        for one in self.candidates:
+            try:
+                with one.loop.ready():
+                    sample = one.loop.write(self.prompts[place], self.writing)
+            except InvalidArgument as error:  # a drafter that does not go with a policy
+                if one.policy is None:
+                    raise
+                self.excluded[one.name] = str(error)
+            else:
+                weights = weight_bytes(one.loop.models_used)
+                self.nbytes[one.name] = weights + sample.kv_bytes + sample.store_bytes
+            notify(f"warm-up: {one.name}")
+        fitting = {name for name, nbytes in self.nbytes.items() if self.aim.allows(nbytes)}
+        if not fitting:
+            least = min(self.nbytes, key=self.nbytes.__getitem__)
+            raise over(self.aim.limit, self.nbytes[least], least)
+        for one in self.candidates:
+            if one.name not in fitting and one.name != PLAIN:
+                self.excluded.setdefault(one.name, OVER)
+                self.samples.pop(one.name)
+                notify(f"left out: {one.name}", more=1 - len(self.prompts))
+        self.candidates = [one for one in self.candidates if one.name not in self.excluded]
 
     @property
     def done(self) -> int:

@@ -1,6 +1,5 @@
 """One sequence held in the slot cache of one model: prefill, round, commit, rollback."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from ..models.observing import observed
 from ..sampling import Pick
 from ..transfer import at_hand, sent
 from ..types import Context, TokenTree, causal
-from .forgetting import SPARE, Forgetting
+from .forgetting import Forgetting
 from .policies import CachePolicy, FullPolicy
+from .room import capacity, most_slots
 from .slots import Slots, bucket
 
 STEP = 64
@@ -126,21 +126,11 @@ class Session:
         """Make room for ``length`` slots at once rather than by doubling."""
         slots = length + 1  # rows that only fill a static width lie in the last
         if slots > self._cache.capacity:
-            capacity = self._capacity(slots)
-            grown = _nothing_held(capacity, self._held.device)
+            size = capacity(slots, self.policy)
+            grown = _nothing_held(size, self._held.device)
             grown[: self._held.shape[0]] = self._held
             self._held = grown
-            self._cache.grow(capacity)
-
-    @property
-    def _most(self) -> int:
-        """How many slots will ever be needed."""
-        size = self.policy.size
-        return sys.maxsize if size is None else size + self.policy.block + SPARE
-
-    def _capacity(self, slots: int) -> int:
-        """Return how many slots to have; with a policy no more than it will ever need."""
-        return max(slots, min(bucket(slots), self._most + 1))
+            self._cache.grow(size)
 
     def clear(self) -> None:
         """Forget everything; the memory is kept."""
@@ -258,7 +248,7 @@ class Session:
             tokens: the whole sequence.
             room: how many more slots will be needed.
         """
-        self.reserve(min(len(tokens) + room, self._most))
+        self.reserve(min(len(tokens) + room, most_slots(self.policy)))
         # the last token is always computed: its logits are wanted
         self.rollback(min(self.match(tokens), len(tokens) - 1))
         return self.extend(list(tokens[len(self) :]))

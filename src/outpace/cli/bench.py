@@ -16,7 +16,7 @@ from .files import writable, write_file
 from .interrupt import INTERRUPTED
 from .options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
 from .progress import progress
-from .recipe import a_recipe, is_given, recipe_for
+from .recipe import PRESET, a_recipe, is_given, recipe_for
 from .tables import grid, show
 from .text import visible
 from .warm import RUNTIME, run_as
@@ -53,6 +53,10 @@ def bench(
             "device are those of all methods; --target, --drafter, --dtype, --drafter-dtype and "
             "--device win where they are given."
         ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        a_text("NAME", f"Measure this preset too, as the method preset. {PRESET}"),
     ] = None,
     prompts: Annotated[
         list[str] | None,
@@ -114,8 +118,9 @@ def bench(
     if replay is not None:
         before, config, recipe = _replayed(context, replay)
     else:
-        if recipe_file is not None:
-            recipe, drafter = _recipe(context, recipe_file, drafter)
+        recipe = recipe_for(context, recipe_file, preset, _OF_A_RECIPE, drafter=drafter)
+        if recipe is not None:
+            recipe, drafter = _with_drafter(context, recipe, drafter)
             target, dtype, device = recipe.target, recipe.dtype, recipe.device
             drafter_dtype = recipe.drafter_dtype
         pair = zoo.partner(target)
@@ -123,12 +128,13 @@ def bench(
             drafter = pair
         names = names_in(methods) if methods else _default_methods(drafter)
         names += [f"tree:{shape}" for shape in tree or ()]
-        names += [] if recipe is None else ["recipe"]
+        names += [] if recipe is None else ["recipe" if preset is None else "preset"]
         config = {
             "target": target,
             "drafter": drafter,
             "methods": names,
             "recipe": recipe_file,
+            "preset": preset,
             "prompts": names_in(prompts or ["pg19,humaneval"]),
             "data_dir": data_dir,
             "limit": limit,
@@ -210,7 +216,7 @@ def _replayed(
             )
     before = read_record(Path(file))
     # a draft model had the target's dtype before it could have another
-    config = {"drafter_dtype": None, **before["config"]}
+    config = {"drafter_dtype": None, "preset": None, **before["config"]}
     config.pop("command", None)
     needed = [name for name in context.params if name not in {*_OWN, "tree", "recipe_file"}]
     for name in [*needed, "recipe"]:
@@ -220,19 +226,28 @@ def _replayed(
                 "run again"
             )
     recipe = None
+    same = {name: config[name] for name in _OF_A_RECIPE}
     if config["recipe"] is not None:
         from ..recipe import Recipe
 
-        same = {name: config[name] for name in _OF_A_RECIPE}
         recipe = Recipe.read(config["recipe"]).but(**same)
+    elif config["preset"] is not None:
+        from ..presets import preset_recipe
+
+        drafter = config["drafter"] or "auto"
+        device = config["device"]
+        recipe = preset_recipe(
+            config["preset"], config["target"], drafter, device=device, given=same
+        )
     return before, config, recipe
 
 
-def _recipe(context: typer.Context, file: str, drafter: str | None) -> tuple["Recipe", str | None]:
-    """Return the recipe in a file, as the options change it, and the draft model of all methods."""
+def _with_drafter(
+    context: typer.Context, recipe: "Recipe", drafter: str | None
+) -> tuple["Recipe", str | None]:
+    """Return a recipe as the option changes its draft model, and the draft model of all methods."""
     from ..compose import drafter_by_name, with_its_model, with_partner
 
-    recipe = recipe_for(context, file, _OF_A_RECIPE)
     named = with_partner(recipe.drafter, recipe.target)
     if with_its_model(named) is None and drafter_by_name(named) is None:
         if is_given(context, "drafter") and drafter != named:
@@ -266,8 +281,9 @@ def _prepare(
     names = check_methods(config["methods"], config["temperature"])
     if recipe is not None:
         recipe.set_threads()
-    elif "recipe" in names:
-        raise InvalidArgument("method 'recipe': give --recipe FILE, or leave it out of --methods")
+    for one, how in (("recipe", "--recipe FILE"), ("preset", "--preset NAME")):
+        if one in names and (recipe is None or config[one] is None):
+            raise InvalidArgument(f"method {one!r}: give {how}, or leave it out of --methods")
     make_lengths(config["draft_length"])
     check_runtime(config["runtime"])
     check_ends(config["max_new_tokens"], ())

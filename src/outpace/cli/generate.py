@@ -18,7 +18,7 @@ from .options import (
     a_text,
     a_whole,
 )
-from .recipe import OF_A_RECIPE, a_recipe, recipe_for
+from .recipe import OF_A_RECIPE, PRESET, a_recipe, recipe_for
 from .text import print_json
 from .warm import RUNTIME, say_notes
 
@@ -60,6 +60,7 @@ def generate(
             "the cache policies win where they are given."
         ),
     ] = None,
+    preset: Annotated[str | None, a_text("NAME", PRESET)] = None,
     tree: Annotated[
         str | None,
         a_text(
@@ -149,11 +150,11 @@ def generate(
             "draft-length": (draft_length, None),
             "verifier": (verifier, "coupled"),
             "cache-policy": (cache_policy, None),
+            "preset": (preset, None),
         },
     )
-    recipe = None
-    if recipe_file is not None:
-        recipe = recipe_for(context, recipe_file, OF_A_RECIPE)
+    recipe = recipe_for(context, recipe_file, preset, OF_A_RECIPE)
+    if recipe is not None:
         target, drafter, tree = recipe.target, recipe.drafter, recipe.tree
         draft_length = None if recipe.draft_length is None else str(recipe.draft_length)
         verifier, dtype, device = recipe.verifier, recipe.dtype, recipe.device
@@ -209,6 +210,7 @@ def generate(
     if as_json:
         request = {"target": target, **parts, **sampling, **ends, "prompt": text}
         request |= {} if recipe_file is None else {"recipe": recipe_file}
+        request |= {} if preset is None else {"preset": preset}
         request["device"] = str(decoder.target.device)
         return _print_json(decoder, stream, request, trees=show_trees)
     return _print_text(decoder, stream, color=color, trees=show_trees)

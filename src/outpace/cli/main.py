@@ -20,6 +20,7 @@ from .doctor import doctor
 from .generate import generate
 from .heads import heads
 from .interrupt import INTERRUPTED, interruptible
+from .memory import memory
 from .ppl import ppl
 from .precision import precision
 from .study import report, study
@@ -46,6 +47,7 @@ app.command(short_help="Draw the results of a study again.")(interruptible(repor
 app.command(short_help="Measure the perplexity of texts.")(interruptible(ppl))
 app.command(short_help="Measure what each attention head looks at.")(interruptible(heads))
 app.command(short_help="Find out what to decode with here.")(interruptible(tune))
+app.command(short_help="Say what presets take of memory.")(interruptible(memory))
 app.command(short_help="Watch a small model write, and check it.")(interruptible(demo))
 app.command(short_help="Compile models ahead.")(interruptible(warm))
 app.add_typer(cache)

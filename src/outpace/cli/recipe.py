@@ -1,9 +1,12 @@
-"""``--recipe FILE``: a recipe in the place of options, those given explicitly kept."""
+"""``--recipe FILE``, ``--preset NAME``: a recipe in place of options, those given kept."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -30,17 +33,55 @@ def a_recipe(about: str) -> Any:
     return typer.Option("--recipe", metavar="FILE", help=about)
 
 
-def recipe_for(context: typer.Context, file: str, options: Sequence[str]) -> "Recipe":
-    """Return the recipe in a file, with these options instead where they are given explicitly.
+PRESET = (
+    "Values that go together: short (float16, 5 draft tokens, compiled), long (streaming cache of "
+    "4 + 1020), balanced (4 + 508), least-memory (int8, 4 + 252); options given explicitly win."
+)
+"""What ``--preset`` is, in a line."""
+
+
+def recipe_for(
+    context: typer.Context,
+    file: str | None,
+    preset: str | None,
+    options: Sequence[str],
+    *,
+    drafter: str | None = None,
+) -> "Recipe | None":
+    """Return the recipe in a file or of a preset, with these options where they are given.
+
+    What a preset is made into for the models and the device is told on standard error.
+
+    Args:
+        context: of the command line.
+        file: of the recipe.
+        preset: its name.
+        options: what of the command line a recipe says too.
+        drafter: what a preset drafts with; None is what the option says.
+
+    Returns:
+        None where neither is asked for.
 
     Raises:
-        InvalidArgument: the file cannot be used.
+        InvalidArgument: both are, or the file or the preset cannot be used.
     """
-    from ..recipe import Recipe
+    given = {name: context.params[name] for name in options if is_given(context, name)}
+    if preset is None:
+        if file is None:
+            return None
+        from ..recipe import Recipe
 
-    return Recipe.read(file).but(
-        **{name: context.params[name] for name in options if is_given(context, name)}
-    )
+        return Recipe.read(file).but(**given)
+    if file is not None:
+        raise InvalidArgument(f"--preset {preset} with --recipe {file}: give one of them")
+    from ..presets import notes, preset_recipe
+
+    target, device = context.params["target"], context.params["device"]
+    drafter = drafter or context.params["drafter"] or "auto"
+    recipe = preset_recipe(preset, target, drafter, device=device, given=given)
+    for note in notes(preset, recipe, given):
+        print(f"outpace: {note}", file=sys.stderr)
+    return recipe
 
 
 def is_given(context: typer.Context, option: str) -> bool:

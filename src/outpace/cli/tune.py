@@ -16,8 +16,8 @@ from .files import writable, write_file
 from .interrupt import INTERRUPTED
 from .options import DRAFTER_DTYPE, DTYPE, a_number, a_text, a_whole
 from .progress import progress
-from .tables import grid
 from .text import visible
+from .tuning_tables import show_acceptance, show_candidates, show_costs
 from .warm import RUNTIME, run_as
 
 if TYPE_CHECKING:
@@ -68,6 +68,26 @@ def tune(
             "planned for the pair.",
         ),
     ] = None,
+    goal: Annotated[
+        str,
+        a_text(
+            "NAME",
+            "speed: the fastest; memory: the least bytes that are no slower than plain decoding; "
+            "balanced: the most tokens a second per byte. The last two look into cache policies.",
+        ),
+    ] = "speed",
+    memory_limit: Annotated[
+        str | None,
+        a_text("SIZE", "Nothing that takes more: 4GB, 300MB (decimal), 4GiB (binary)."),
+    ] = None,
+    cache_policy: Annotated[
+        list[str] | None,
+        a_text(
+            "POLICY",
+            "Look into this cache policy too, as of generate; may be given several times. The text "
+            "is approximate then. Default: those of the presets, where goal or limit ask for them.",
+        ),
+    ] = None,
     no_trees: Annotated[bool, typer.Option("--no-trees", help="Look at chains alone.")] = False,
     dtype: Annotated[str, a_text("NAME", DTYPE)] = "bfloat16",
     drafter_dtype: Annotated[str | None, a_text("NAME", DRAFTER_DTYPE)] = None,
@@ -101,6 +121,9 @@ def tune(
         "drafters": _drafters(drafter or _usual(target)),
         "trees": _trees(tree, no_trees),
         "lengths": _lengths(lengths),
+        "goal": goal,
+        "memory_limit": memory_limit,
+        "cache_policies": list(dict.fromkeys(cache_policy or ())),
         "prompts": names_in(prompts or ["pg19,humaneval"]),
         "data_dir": data_dir,
         "limit": limit,
@@ -155,16 +178,16 @@ def _run(tuning: "Tuning", screen: "Screen") -> bool:
     try:
         with progress(tuning.price_steps, "steps") as notify:
             tuning.price(notify)
-        _show_costs(tuning, screen)
+        show_costs(tuning, screen)
         with progress(tuning.trace_steps) as notify:
             tuning.trace(notify)
-        _show_acceptance(tuning, screen)
+        show_acceptance(tuning, screen)
         with progress(tuning.measure_steps) as notify:
             tuning.measure(notify)
     except KeyboardInterrupt:
         interrupted = True
     if tuning.candidates:
-        _show_candidates(tuning, screen)
+        show_candidates(tuning, screen)
     if tuning.done:
         screen.console.print(sentence(tuning))
     if tuning.verifying:
@@ -183,12 +206,20 @@ def _prepare(config: dict[str, Any]) -> "Tuning":
     """Check everything, then load: loading may take minutes."""
     from ..bench import Models, Writing, fit_prompts, load_prompts
     from ..bench.tuning import Tuning
+    from ..bench.weighing import Aim, aim_for, longest_prompt
+    from ..cache import Session
+    from ..cache.policies import make_policy
     from ..compose import drafter_by_name, make_shape
     from ..drafters.model import ModelDrafter
+    from ..memory import parse_size
     from ..models import load
     from ..models.choosing import check_runtime
     from ..sampling import Sampling
 
+    text = config["memory_limit"]
+    limit = None if text is None else parse_size(text)
+    Aim(config["goal"], limit)
+    policies = [made for one in config["cache_policies"] if (made := make_policy(one))]
     if config["max_new_tokens"] < 2:
         raise InvalidArgument(
             f"{config['max_new_tokens']} new tokens: give 2 or more, the first one is the prefill's"
@@ -221,7 +252,11 @@ def _prepare(config: dict[str, Any]) -> "Tuning":
     if cut:
         print(f"{cut} prompts are too long for the models: their end is used", file=sys.stderr)
     writing = Writing(config["max_new_tokens"], config["temperature"], config["seed"])
-    return Tuning(target, sources, fitted, writing, config["lengths"])
+    _, tokens = longest_prompt(target.tokenizer, fitted)
+    aim = aim_for(config["goal"], limit, policies, target, tokens, config["max_new_tokens"])
+    for policy in aim.policies:
+        Session(target, policy)  # what does not go with the target is refused now
+    return Tuning(target, sources, fitted, writing, config["lengths"], aim)
 
 
 def _sources(
@@ -288,77 +323,3 @@ def _costs(tuning: "Tuning") -> dict[str, Any]:
         "verifying": tuning.verifying,
         "drafting": tuning.drafting,
     }
-
-
-def _show_costs(tuning: "Tuning", screen: "Screen") -> None:
-    if tuning.threads:
-        head = ["threads", *map(str, tuning.threads)]
-        row = ["ms a forward", *(f"{1000 * one:.2f}" for one in tuning.threads.values())]
-        screen.console.print(grid(head, [row], screen))
-        screen.console.print(f"{tuning.chosen_threads} threads are used from here on.")
-    head = ["method", *map(str, tuning.verifying)]
-    rows = [
-        [f"ms, {name}", *(f"{1000 * one:.2f}" for one in seconds.values())]
-        for name, seconds in (("target", tuning.verifying), *tuning.drafting.items())
-    ]
-    first = tuning.verifying[1]
-    rows.append(["target, × width 1", *(f"{s / first:.2f}" for s in tuning.verifying.values())])
-    screen.console.print("A forward over so many tokens:")
-    screen.console.print(grid(["", *head[1:]], rows, screen))
-
-
-def _show_acceptance(tuning: "Tuning", screen: "Screen") -> None:
-    chains = [source for source in tuning.sources if source.acceptance]
-    if not chains:
-        return
-    deepest = min(8, max(len(source.acceptance) for source in chains))
-    rows = [
-        [source.label, *(f"{share:.0%}" for share in source.acceptance[:deepest])]
-        for source in chains
-    ]
-    rows = [[*row, *[""] * (deepest + 1 - len(row))] for row in rows]
-    screen.console.print("Accepted at each depth, of the draft tokens that were tried there:")
-    screen.console.print(grid(["method", *map(str, range(1, deepest + 1))], rows, screen))
-
-
-CANDIDATES = (
-    "method",
-    "predicted tokens/s",
-    "measured tokens/s",
-    "predicted × plain",
-    "measured × plain (95 % interval)",
-    "prediction off by",
-    "tokens a forward",
-    "TTFT ms",
-)
-
-
-def _show_candidates(tuning: "Tuning", screen: "Screen") -> None:
-    """Show what was predicted, and what was measured as far as it goes."""
-    from ..bench.advice import miss
-
-    plain = tuning.candidates[0].predicted
-    rows = []
-    for one in tuning.candidates:
-        predicted = (f"{one.predicted:.1f}", f"{one.predicted / plain:.2f}")
-        if not tuning.done:
-            rows.append([one.name, predicted[0], "", predicted[1], "", "", "", ""])
-            continue
-        samples = list(tuning.samples[one.name].values())
-        gain = tuning.gain(one.name)
-        interval = "" if gain.low is None else f" ({gain.low:.2f}–{gain.high:.2f})"
-        forwards = sum(sample.forwards for sample in samples)
-        rows.append(
-            [
-                one.name,
-                predicted[0],
-                f"{tuning.measured(one.name):.1f}",
-                predicted[1],
-                f"{gain.value:.2f}{interval}",
-                f"{miss(tuning, one):+.0%}",
-                f"{sum(sample.emitted for sample in samples) / forwards:.2f}",
-                f"{1000 * sum(sample.ttft for sample in samples) / len(samples):.1f}",
-            ]
-        )
-    screen.console.print("Tokens a second of decoding, the time to the first token apart:")
-    screen.console.print(grid(CANDIDATES, rows, screen))

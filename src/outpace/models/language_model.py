@@ -69,7 +69,7 @@ class LanguageModel:
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.vocabulary = _output_rows(model, self.config, self.name)
-        self.context_length = _context_length(self.config)
+        self.context_length = context_length(self.config)
         self.layers = int(self.config.num_hidden_layers)
         self.step = Step(model, MaskBuilder(self.config, self.dtype, self.name))
         self._runtime: Runtime = EagerRuntime(self.step)
@@ -363,7 +363,8 @@ def _output_rows(model: PreTrainedModel, config: Any, name: str) -> int:
     return int(config.vocab_size if weight is None else weight.shape[0])
 
 
-def _context_length(config: Any) -> int | None:
+def context_length(config: Any) -> int | None:
+    """Return how many tokens a sequence may have by a configuration; None is any number."""
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     rope = getattr(config, "rope_parameters", None) or {}
     if isinstance(rope, dict) and rope.get("rope_type") in LENGTH_DEPENDENT_ROPE:

@@ -18,7 +18,7 @@ from .. import zoo
 from ..errors import InvalidArgument, ModelNotFound, UnknownName, UnsupportedModel
 from .attention import use_slot_attention
 from .choosing import check_runtime
-from .language_model import LanguageModel
+from .language_model import LanguageModel, context_length
 from .precision import PRECISIONS, check_precision, quantized
 from .probe import probe
 from .quiet import quiet
@@ -108,11 +108,7 @@ def load(
         check_precision(precision, place)
     check_arithmetic(chosen, place)
     source = _source(name)
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:
-        raise ModelNotFound(_not_found(source, error)) from error
+    config = _config(source)
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModel(
             f"{source} is an encoder-decoder ({config.model_type}): give a causal language model"
@@ -148,14 +144,34 @@ def parameters_of(name: str | os.PathLike[str]) -> int:
     Raises:
         ModelNotFound: there is no such folder, or the hub does not give the model.
     """
+    return sum(weight.numel() for weight in cast(Any, without_weights(name)).parameters())
+
+
+def context_of(name: str | os.PathLike[str]) -> int | None:
+    """Return how many tokens a model may read, by its configuration alone; None is any number.
+
+    Raises:
+        ModelNotFound: there is no such folder, or the hub does not give the model.
+    """
+    return context_length(_config(_source(name)).get_text_config())
+
+
+def without_weights(name: str | os.PathLike[str]) -> PreTrainedModel:
+    """Return a model on the device ``meta``, by its configuration alone: nothing is loaded.
+
+    Raises:
+        ModelNotFound: there is no such folder, or the hub does not give the model.
+    """
     source = _source(name)
+    config = _config(source)
     try:
         with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=torch.bfloat16, trust_remote_code=False
+            )
     except Exception as error:
         raise ModelNotFound(_not_found(source, error)) from error
-    return sum(weight.numel() for weight in cast(Any, model).parameters())
+    return cast(PreTrainedModel, model.eval())
 
 
 def wrap(model: PreTrainedModel, tokenizer: Any | None = None, *, name: str = "") -> LanguageModel:
@@ -192,6 +208,14 @@ def check_arithmetic(dtype: torch.dtype, place: torch.device) -> None:
             f"dtype {name} on {place}: it cannot be multiplied there ({_line(error)}): give "
             "float32 or bfloat16"
         ) from error
+
+
+def _config(source: str) -> Any:
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise ModelNotFound(_not_found(source, error)) from error
 
 
 def _weights(

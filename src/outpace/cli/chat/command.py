@@ -14,7 +14,7 @@ from ..options import (
     a_text,
     a_whole,
 )
-from ..recipe import OF_A_RECIPE, a_recipe, is_given, recipe_for
+from ..recipe import OF_A_RECIPE, PRESET, a_recipe, is_given, recipe_for
 from ..warm import RUNTIME, say_notes
 
 
@@ -32,6 +32,7 @@ def chat(
     recipe_file: Annotated[
         str | None, a_recipe("Decode as this file says; options given explicitly win.")
     ] = None,
+    preset: Annotated[str | None, a_text("NAME", PRESET)] = None,
     method: Annotated[
         list[str] | None,
         a_text(
@@ -109,11 +110,10 @@ def chat(
         said = Conversation(system) if load is None else Conversation.read(load)
         if load is not None and is_given(context, "system"):
             said = Conversation(system, said.exchanges)
-        if recipe_file is None:
+        recipe = recipe_for(context, recipe_file, preset, OF_A_RECIPE)
+        if recipe is None:
             given = {name: context.params[name] for name in OF_A_RECIPE}
             recipe = Recipe(**given)
-        else:
-            recipe = recipe_for(context, recipe_file, OF_A_RECIPE)
         loader = Loader(say)
         made = Chat(
             Methods(recipe, load=loader),
