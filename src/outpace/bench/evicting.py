@@ -1,7 +1,8 @@
 """What a model makes of a text while a cache policy forgets, token by token.
 
-No law here comes from a forward over a whole text: a session reads up to the next boundary, forgets,
-and reads on, so that each token is foretold from what is held at that moment and nothing else.
+No law here comes from a forward over a whole text: a session reads up to the next boundary,
+forgets, and reads on, so that each token is foretold from what is held at that moment and nothing
+else.
 """
 
 from __future__ import annotations

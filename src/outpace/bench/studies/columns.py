@@ -40,7 +40,7 @@ class Column:
         found = row.figure(self.figure)
         if found is None or isinstance(found, Interval | Mapping | str | list):
             return found
-        return found * self.scale
+        return found if self.scale == 1 else found * self.scale
 
     def cell(self, row: Row) -> str:
         """Return the cell of a row."""
@@ -156,7 +156,7 @@ COLUMNS: Mapping[str, Column] = {
     "policy_accuracy": Column("next token right [95 %]", "policy_accuracy", _interval(1, True)),
     "kept": Column("tokens kept", "kept", _percent),
     "held": Column("tokens held", "held", _digits(0)),
-    "scored": Column("tokens scored", "scored", lambda value: f"{value:,}"),
+    "scored": Column("tokens scored", "scored", lambda value: f"{value:,.0f}"),
 }
 """Name → column."""
 OF_POLICIES = (

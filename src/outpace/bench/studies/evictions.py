@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InvalidArgument, OutpaceError, PromptError
+from ...errors import InvalidArgument, PromptError
 from ...models import LanguageModel
 from ..evicting import DENSE, WINDOWS, Stretch, read
 from ..keeping import Notify
@@ -78,9 +78,7 @@ class Evictions:
         """
         place = None if config["data_dir"] is None else Path(config["data_dir"])
         names = config["texts"] or list(self.texts)
-        prompts = load_prompts(
-            names, data_dir=place, limit=self.limit, prompt_tokens=self.tokens
-        )
+        prompts = load_prompts(names, data_dir=place, limit=self.limit, prompt_tokens=self.tokens)
         found = [
             (one.workload, list(tokenizer(one.text, verbose=False)["input_ids"])[: self.tokens])
             for one in prompts
@@ -204,27 +202,26 @@ def _result(
     others = {one: known[one] for one in (DENSE, WINDOWS) if one in known}
     own, breakdown = known[name], list[Figures]()
 
-    def figures(chosen: Callable[[int, Stretch], bool]) -> Figures:
-        return _figures(own, others, chosen)
+    def figures(kind: str | None = None, end: int | None = None) -> Figures:
+        return _figures(
+            own,
+            others,
+            lambda text, one: kind in {None, kinds[text]} and end in {None, one.end},
+        )
 
     if stretch := setting.evictions.stretch:
         ends = sorted({one.end for found in own.values() for one in found})
         for end in ends:
             start = (end - 1) // stretch * stretch
-            group = f"{start + 1:,}–{end:,}"
-            breakdown.append(
-                {"group": group, "context": end, **figures(lambda _, s, e=end: s.end == e)}
-            )
+            about = {"group": f"{start + 1:,}–{end:,}", "context": end}
+            breakdown.append({**about, **figures(end=end)})
     elif len(set(kinds)) > 1:
-        for kind in dict.fromkeys(kinds):
-            if any(kinds[text] == kind for text in own):
-                breakdown.append(
-                    {"group": kind, **figures(lambda text, _, k=kind: kinds[text] == k)}
-                )
+        known_kinds = dict.fromkeys(kinds[text] for text in sorted(own))
+        breakdown += [{"group": kind, **figures(kind)} for kind in known_kinds]
     for one in breakdown:
         one["members"] = []
-    whole = figures(lambda *_: True)
-    return {"method": name, "settings": {}, "runs": [], "breakdown": breakdown, **whole}
+    about = {"method": name, "settings": {}, "runs": [], "breakdown": breakdown}
+    return {**about, **figures()}
 
 
 def _figures(
@@ -287,8 +284,8 @@ def told(setting: Setting, record: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{kinds.count(one)} of {one}" for one in dict.fromkeys(kinds))
     scored = max(one["scored"] for one in record["results"])
     return (
-        f"Policies read {len(kinds)} passages ({counts}) of {asked.tokens:,} tokens each, without a "
-        f"BOS of their own; tokens {asked.first + 1:,} to {asked.tokens:,} of each are scored, "
+        f"Policies read {len(kinds)} passages ({counts}) of {asked.tokens:,} tokens each, without "
+        f"a BOS of their own; tokens {asked.first + 1:,} to {asked.tokens:,} of each are scored, "
         f"{scored:,} in all, the same ones for every policy. A session read each passage from its "
         "beginning up to the next boundary, forgot, and read on: every token is foretold from what "
         "is held at that moment, none from a forward over the whole text. Tokens kept: those held "

@@ -18,7 +18,6 @@ from .journal import Journal
 from .precisions import precision_of
 from .study import Setting, Study
 
-
 CONTEXT = "context"
 """The axis of a part whose texts have figures stretch by stretch: tokens read at the end of one."""
 

@@ -49,7 +49,11 @@ USUAL: Sequence[Mapping[str, Any]] = (
 )
 """What a part has that names no tables."""
 USUAL_OF_POLICIES: Sequence[Mapping[str, Any]] = (
-    {"name": "quality", "title": "Quality while tokens are forgotten", "columns": list(OF_POLICIES)},
+    {
+        "name": "quality",
+        "title": "Quality while tokens are forgotten",
+        "columns": list(OF_POLICIES),
+    },
 )
 """The same, of a part that compares cache policies on given texts."""
 
@@ -122,7 +126,7 @@ class Plan:
             head, cells = self._pivoted(rows)
         else:
             lead, columns = _lead(rows), self._needed(rows)
-            head = [*(_HEADS.get(one, one) for one in lead), *(one.head for one in columns)]
+            head = [*(_head(one, rows) for one in lead), *(one.head for one in columns)]
             cells = [
                 [*(_place(row, one) for one in lead), *(one.cell(row) for one in columns)]
                 for row in rows
@@ -148,7 +152,7 @@ class Plan:
             own = _name(row, self.pivot)
             key = tuple(own if one == "method" else _place(row, one) for one in lead)
             cells.setdefault(key, {})[_place(row, self.pivot)] = only.cell(row)
-        head = [*(_HEADS.get(one, one) for one in lead), *values]
+        head = [*(_head(one, rows) for one in lead), *values]
         made = [[*key, *(found.get(one, NONE) for one in values)] for key, found in cells.items()]
         return head, made
 
@@ -214,7 +218,11 @@ def _without(rows: Sequence[Row]) -> list[str]:
     return [f"No figures ({why}): {', '.join(dict.fromkeys(n))}." for why, n in reasons.items()]
 
 
-_HEADS = {"method": "method", KIND: "texts"}
+def _head(name: str, rows: Sequence[Row]) -> str:
+    """Return the heading of what names a row."""
+    if name == KIND:
+        return "texts" if all(row.context is None for row in rows) else "tokens read"
+    return name
 
 
 def _lead(rows: Sequence[Row]) -> list[str]:
