@@ -13,7 +13,7 @@ from ..metrics import Interval
 from ..prices import mean_prices
 from ..record import Record, make_record
 from ..theory import Parts, of_leviathan, of_parts, of_reference
-from .evictions import record_of
+from .eviction_figures import record_of
 from .journal import Journal
 from .precisions import precision_of
 from .study import Setting, Study

@@ -22,7 +22,7 @@ from ...registry import unknown_among
 from ..evicting import check_policy
 from ..plan import check_methods
 from .braces import axes_in, filled
-from .evictions import Evictions
+from .evictions import Evictions, check_policies
 from .options import DEFAULTS, checked, file_name
 from .precisions import Readings, apart
 
@@ -337,7 +337,7 @@ def _part(
             raise InvalidArgument(f"part {name!r}, axis {axis} is {values!r}: give a list")
     if not isinstance(methods, list) or not all(isinstance(one, str) for one in methods):
         raise InvalidArgument(f"{where}: methods is {methods!r}: give a list of names")
-    _check_policies(policies, methods, evictions, where)
+    check_policies(evictions, policies, methods, where)
     names = [*methods, *policies.values()]
     unused = [axis for axis in axes if axis not in DEFAULTS and not _stands(axis, names)]
     if unused:
@@ -385,20 +385,6 @@ def _evictions(table: Mapping[str, Any], short: Mapping[str, Any], where: str) -
     asked = {**_table(table, "evicting", where), **_table(short, "evicting", where)}
     _check_keys(asked, list(Evictions.__slots__), f"{where}, evicting")
     return Evictions(**asked)
-
-
-def _check_policies(
-    policies: Mapping[str, Any], methods: Sequence[str], evictions: Evictions | None, where: str
-) -> None:
-    if evictions is None:
-        if policies:
-            raise InvalidArgument(f"{where}: policies without evicting: say what they read")
-        return
-    if methods or not policies:
-        raise InvalidArgument(f"{where}: evicting: give policies, and no methods")
-    for name, text in policies.items():
-        if not isinstance(text, str):
-            raise InvalidArgument(f"{where}: policy {name} is {text!r}: give a text")
 
 
 def _stands(axis: str, methods: Sequence[str]) -> bool:

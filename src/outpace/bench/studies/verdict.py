@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..record import Record
 from ..verdict import fastest
-from .evictions import nearest
-from .evictions import told as told_of_policies
+from .eviction_figures import nearest
+from .eviction_figures import told as told_of_policies
 from .models import drafter_of
 from .outcome import Outcome
 from .study import Study
