@@ -62,7 +62,7 @@ def study(
     ] = None,
     texts: Annotated[
         list[str] | None,
-        a_text("NAMES", "What precisions are compared on, instead of the study's."),
+        a_text("NAMES", "What precisions and policies read, instead of the study's."),
     ] = None,
     data_dir: Annotated[
         str | None, a_text("DIR", "Folder of the evaluation texts; else data/ in OUTPACE_DATA.")
