@@ -123,6 +123,7 @@ def _lines(sketch: Sketch, rows: Sequence[Row]) -> Any:
     figure, axes = _subplots(len(panels), len(sketch.y))
     for down, (title, members) in enumerate(panels):
         moving = [row for row in members if _along(row, sketch.x) is not None]
+        moving = [row for row in moving if not (sketch.levels and row.is_of(sketch.levels))]
         places = list(dict.fromkeys(str(_along(row, sketch.x)) for row in moving))
         numbers = [_number(one) for one in places]
         numeric = all(one is not None for one in numbers)
@@ -175,7 +176,7 @@ def _levels(ax: Any, sketch: Sketch, rows: Sequence[Row], name: str) -> None:
     """Draw methods that have no place on the axis x as level lines."""
     for number, row in enumerate(one for one in rows if one.is_of(sketch.levels)):
         value = _value(row, name)
-        if sketch.levels and value is not None and sketch.x not in row.axes:
+        if sketch.levels and value is not None:
             style = ("--", ":", "-.")[number % 3]
             ax.axhline(value[0], color=INK, linewidth=1.1, linestyle=style, label=row.template)
 

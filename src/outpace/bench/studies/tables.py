@@ -241,7 +241,9 @@ def _name(row: Row, pivot: str) -> str:
     What tuning found differs from setting to setting, the method is the same.
     """
     if row.setting.evictions is not None:
-        return row.template
+        own = {one.name: one.axes for one in row.setting.methods}.get(row.method, {})
+        rest = [f"{axis} {shown(value)}" for axis, value in own.items() if axis != pivot]
+        return ", ".join([row.template, *rest])
     hole = f"{{{pivot}}}"
     if hole not in row.template:
         return row.method
