@@ -45,6 +45,7 @@ AFTER = (
     "outpace.bench.perplexity",
     "outpace.bench.pieces",
     "outpace.bench.windows",
+    "outpace.bench.evicting",
     "outpace.bench.quality",
     "outpace.bench.heads.analysis",
     "outpace.bench.heads.classes",

@@ -531,7 +531,9 @@ class Session:
     ) -> None:
         self._torn = True
         self._held.index_copy_(0, where[1], where[0])
-        self._slots.commit(slots, positions)
+        # not those after the last one held: that may be one that came earlier
+        indices = range(len(self), len(self) + len(slots))
+        self._slots.commit(slots, positions, indices)
         self.tokens.extend(tokens)
         self._torn = False
 

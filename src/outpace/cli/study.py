@@ -62,7 +62,7 @@ def study(
     ] = None,
     texts: Annotated[
         list[str] | None,
-        a_text("NAMES", "What precisions are compared on, instead of the study's."),
+        a_text("NAMES", "What precisions and policies read, instead of the study's."),
     ] = None,
     data_dir: Annotated[
         str | None, a_text("DIR", "Folder of the evaluation texts; else data/ in OUTPACE_DATA.")
@@ -122,13 +122,13 @@ def run_study(study: "Study", folder: Path, resume: bool) -> int:
     journal = Journal(folder)
     if journal.path.exists():
         journal.read()
-        if not resume and journal.of("cell"):
+        if not resume and journal.holds_figures:
             raise InvalidArgument(
                 f"{folder} holds the records of a study already: give --resume to go on with it, "
                 "or another --out"
             )
         _say_repaired(journal)
-        before = planned(journal) if journal.of("cell") else study  # or nothing is lost
+        before = planned(journal) if journal.holds_figures else study  # or nothing is lost
         same = (before.name, before.quick, dict(before.options), dict(before.axes))
         if same != (study.name, study.quick, dict(study.options), dict(study.axes)):
             form = "the quick form" if before.quick else "the full form"
@@ -151,7 +151,7 @@ def run_study(study: "Study", folder: Path, resume: bool) -> int:
         try:
             whole = run.run(journal)
         except (KeyboardInterrupt, OutpaceError):
-            if journal.of("cell"):
+            if journal.holds_figures:
                 _write(study, journal, folder)
             raise
     right = _write(study, journal, folder)

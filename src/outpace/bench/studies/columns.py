@@ -11,6 +11,7 @@ from ...registry import unknown_among
 from ..metrics import Interval
 from ..report import same_text
 from .outcome import Row
+from .study import Part
 
 NONE = "–"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -39,7 +40,7 @@ class Column:
         found = row.figure(self.figure)
         if found is None or isinstance(found, Interval | Mapping | str | list):
             return found
-        return found * self.scale
+        return found if self.scale == 1 else found * self.scale
 
     def cell(self, row: Row) -> str:
         """Return the cell of a row."""
@@ -149,16 +150,29 @@ COLUMNS: Mapping[str, Column] = {
     "predicted_parts": Column("from parts", "predicted_parts", _digits(2)),
     "error_parts": Column("off by", "error_parts", _signed),
     "drift": Column("hf, end / start", "drift", _digits(2)),
+    "policy_ppl": Column("PPL [95 %]", "policy_ppl", _interval(2)),
+    "policy_ratio": Column("PPL × dense [95 %]", "policy_ratio", _interval(3)),
+    "policy_windows": Column("PPL × windows anew [95 %]", "policy_windows", _interval(3)),
+    "policy_accuracy": Column("next token right [95 %]", "policy_accuracy", _interval(1, True)),
+    "kept": Column("tokens kept", "kept", _percent),
+    "held": Column("tokens held", "held", _digits(0)),
+    "scored": Column("tokens scored", "scored", lambda value: f"{value:,.0f}"),
 }
 """Name → column."""
+OF_POLICIES = (
+    *("policy_ppl", "policy_ratio", "policy_windows", "policy_accuracy"),
+    *("kept", "held", "scored"),
+)
+"""Those of a part that compares cache policies on given texts; others have none of these."""
 
 
-def column(name: str) -> Column:
+def column(name: str, part: Part) -> Column:
     """Return a column by name.
 
     Raises:
-        UnknownName: there is none.
+        UnknownName: there is none in a part of this kind.
     """
-    if name not in COLUMNS:
-        raise UnknownName(unknown_among("column", name, list(COLUMNS)))
+    known = [one for one in COLUMNS if (one in OF_POLICIES) == (part.evictions is not None)]
+    if name not in known:
+        raise UnknownName(unknown_among("column", name, known))
     return COLUMNS[name]

@@ -112,6 +112,11 @@ class Journal:
         return [line for line in self.lines if all(line.get(key) == wanted[key] for key in wanted)]
 
     @property
+    def holds_figures(self) -> bool:
+        """Whether anything was measured."""
+        return any(line["kind"] in {"cell", "scored"} for line in self.lines)
+
+    @property
     def runs(self) -> int:
         """How often the study was begun or taken up again."""
         return len(self.of("run"))

@@ -13,9 +13,13 @@ from ..metrics import Interval
 from ..prices import mean_prices
 from ..record import Record, make_record
 from ..theory import Parts, of_leviathan, of_parts, of_reference
+from .eviction_figures import record_of
 from .journal import Journal
 from .precisions import precision_of
 from .study import Setting, Study
+
+CONTEXT = "context"
+"""The axis of a part whose texts have figures stretch by stretch: tokens read at the end of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Row:
         costs: of forwards and drafts, by model, where they were measured.
         alone: what it needs in a process of its own, where that was measured.
         quality: what its target's precision makes of the texts all of them read, likewise.
+        context: the end of the stretch of texts these figures are of; None is whole texts.
     """
 
     setting: Setting
@@ -43,12 +48,14 @@ class Row:
     costs: Mapping[str, Any] | None = None
     alone: Mapping[str, Any] | None = None
     quality: Mapping[str, Any] | None = None
+    context: int | None = None
 
     @property
     def axes(self) -> dict[str, Any]:
         """What the study varied: options, and what stands in braces in the method's name."""
         own = {one.name: one.axes for one in self.setting.methods}.get(self.method, {})
-        return {**self.setting.axes, **own}
+        place = {} if self.context is None else {CONTEXT: self.context}
+        return {**self.setting.axes, **own, **place}
 
     @property
     def template(self) -> str:
@@ -91,12 +98,19 @@ class Outcome:
     alone: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     quality: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def row(self, method: str, result: Any, why: str, group: str | None = None) -> Row:
+    def row(
+        self,
+        method: str,
+        result: Any,
+        why: str,
+        group: str | None = None,
+        context: int | None = None,
+    ) -> Row:
         """Return the row of a method."""
         precision = self.quality.get(precision_of(method, self.setting.config))
         own = self.alone.get(method)
         known = (self.record, group, self.costs, own, precision)
-        return Row(self.setting, method, result, why, *known)
+        return Row(self.setting, method, result, why, *known, context)
 
 
 def outcomes(study: Study, journal: Journal) -> list[Outcome]:
@@ -104,6 +118,11 @@ def outcomes(study: Study, journal: Journal) -> list[Outcome]:
     where = {line["number"]: line["environment"] for line in journal.of("run")}
     found = []
     for setting in study.settings():
+        if setting.evictions is not None:
+            heads = journal.of("setting", id=setting.id)
+            read = record_of(journal, setting, where[heads[0]["run"]]) if heads else None
+            found += [] if read is None else [Outcome(setting, read)]
+            continue
         done = journal.measured(setting.id, [one.name for one in setting.methods])
         if done is None:
             continue
@@ -118,9 +137,9 @@ def outcomes(study: Study, journal: Journal) -> list[Outcome]:
         costs = [line["costs"] for line in journal.of("costs", setting=setting.id)]
         record = make_record(done, dict(setting.config), where[runs[0]["run"]])
         alone = {line["method"]: line for line in journal.of("alone", setting=setting.id)}
-        read = {line["precision"]: line for line in journal.of("quality", setting=setting.id)}
+        weighed = {line["precision"]: line for line in journal.of("quality", setting=setting.id)}
         priced = mean_prices(costs) if costs else None
-        found.append(Outcome(setting, record, priced, alone, read))
+        found.append(Outcome(setting, record, priced, alone, weighed))
     return found
 
 
@@ -130,7 +149,7 @@ def rows(found: Sequence[Outcome], part: str, *, groups: bool = False) -> Iterat
     Args:
         found: what the study came to.
         part: its name.
-        groups: a row for each kind of text instead of one for all.
+        groups: a row for each kind of text, or for each stretch, instead of one for all.
     """
     for outcome in found:
         setting, record = outcome.setting, outcome.record
@@ -145,7 +164,8 @@ def rows(found: Sequence[Outcome], part: str, *, groups: bool = False) -> Iterat
                 for figures in result["breakdown"]:
                     runs = [one for one in result["runs"] if one["prompt"] in figures["members"]]
                     merged = {**result, **figures, "runs": runs}
-                    yield outcome.row(one.name, merged, "", figures["group"])
+                    place = figures.get(CONTEXT)
+                    yield outcome.row(one.name, merged, "", figures["group"], place)
             else:
                 yield outcome.row(one.name, result, reason)
 

@@ -8,9 +8,10 @@ In a study file::
     kind = "lines"                  # or "bars", "depths", "memory", "grid"
     x = "K"                         # lines and grid: an axis of settings or methods
     y = ["speedup", "acceptance"]   # columns; lines, bars and grid draw a panel for each
-    series = "template"             # lines: what makes a line, an axis or "template"
+    series = "template"             # lines: what makes a line, an axis, "template" or "method"
     panels = "kind"                 # an axis or "kind": a row of panels for each of its values
     methods = ["draft@{K}"]         # templates to draw; all where it is left out
+    levels = ["plain"]              # lines: those without the axis x to draw as level lines
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from typing import Any
 from ...errors import InvalidArgument
 from ...registry import unknown_among
 from ..document import Picture
-from .columns import column
+from .columns import OF_POLICIES, column
 from .options import file_name, texts
-from .outcome import Row
+from .outcome import CONTEXT, Row
 from .plots import COLOURS, INK, PLOTS, draw
 from .study import Part
 
-_KEYS = ("name", "title", "kind", "x", "y", "series", "panels", "methods")
+_KEYS = ("name", "title", "kind", "x", "y", "series", "panels", "methods", "levels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Sketch:
     series: str
     panels: str | None
     methods: Sequence[str]
+    levels: Sequence[str] = ()
 
     @classmethod
     def of(cls, table: Mapping[str, Any], part: Part) -> Sketch:
@@ -62,27 +64,31 @@ class Sketch:
             raise InvalidArgument(f"{where}: {unknown_among('kind', kind, list(PLOTS))}")
         x, series = str(table.get("x", "")), str(table.get("series", "template"))
         panels = table.get("panels")
-        known = [*part.axes, "template", "kind"]
+        stretches = part.evictions is not None and part.evictions.stretch > 0
+        known = [*part.axes, "template", "method", "kind", *([CONTEXT] if stretches else [])]
         asked = [series, *([panels] if panels else []), *([x] if kind in {"lines", "grid"} else [])]
+        along = OF_POLICIES if part.evictions is not None and kind == "lines" else ()
         for one in asked:
-            if one not in known:
+            if one not in known and not (one == x and x in along):
                 raise InvalidArgument(f"{where}: {unknown_among('axis', str(one), known)}")
-        y = texts(table, "y", ["speedup"], where)
+        y = texts(table, "y", ["speedup" if part.evictions is None else "policy_ppl"], where)
         for one in y:
-            column(one)
+            column(one, part)
         name = file_name(table.get("name", kind), where)
         title = str(table.get("title", name))
         methods = texts(table, "methods", (), where)
-        return cls(name, title, kind, x, y, series, panels, methods)
+        levels = texts(table, "levels", (), where)
+        return cls(name, title, kind, x, y, series, panels, methods, levels)
 
     @property
     def kinds(self) -> bool:
         """Whether it needs a row for each kind of text."""
-        return "kind" in {self.series, self.panels}
+        return bool({"kind", CONTEXT} & {self.series, self.panels, self.x})
 
     def chosen(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows it draws: those with figures."""
-        return [row for row in rows if row.result is not None and row.is_of(self.methods)]
+        shown = [*self.methods, *self.levels] if self.methods else []
+        return [row for row in rows if row.result is not None and row.is_of(shown)]
 
     def figure(self, rows: Sequence[Row]) -> Any:
         """Return the drawing as a figure of matplotlib, or None where there is nothing to draw."""

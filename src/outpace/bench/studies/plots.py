@@ -34,7 +34,7 @@ _OFTEN = 10
 _ACROSS = 3
 """Panels of a grid beside each other."""
 _WIDE = 50
-"""Largest over smallest from which a panel of a grid has a logarithmic axis."""
+"""Largest over smallest from which lines or a panel of a grid have a logarithmic axis."""
 _MEMORY = ("target weights", "drafter weights", "KV of the target", "KV of the drafter", "stores")
 
 
@@ -95,6 +95,8 @@ def _value(row: Row, name: str) -> tuple[float, float, float] | None:
 def _key(row: Row, name: str) -> str:
     if name == "template":
         return row.template
+    if name == "method":
+        return row.method
     if name == "kind":
         return row.group or "all"
     return shown(row.axes.get(name, ""))
@@ -120,12 +122,13 @@ def _lines(sketch: Sketch, rows: Sequence[Row]) -> Any:
     panels = _panels(sketch, rows)
     figure, axes = _subplots(len(panels), len(sketch.y))
     for down, (title, members) in enumerate(panels):
-        places = list(dict.fromkeys(_key(r, sketch.x) for r in members if sketch.x in r.axes))
+        moving = [row for row in members if _along(row, sketch.x) is not None]
+        moving = [row for row in moving if not (sketch.levels and row.is_of(sketch.levels))]
+        places = list(dict.fromkeys(str(_along(row, sketch.x)) for row in moving))
         numbers = [_number(one) for one in places]
         numeric = all(one is not None for one in numbers)
         for across, name in enumerate(sketch.y):
             ax = axes[down][across]
-            moving = [row for row in members if sketch.x in row.axes]
             for number, series in enumerate(dict.fromkeys(_key(r, sketch.series) for r in moving)):
                 mine = [row for row in moving if _key(row, sketch.series) == series]
                 points = [(row, _value(row, name)) for row in mine]
@@ -133,8 +136,8 @@ def _lines(sketch: Sketch, rows: Sequence[Row]) -> Any:
                 if not known:
                     continue
                 at = [
-                    float(_key(row, sketch.x)) if numeric else places.index(_key(row, sketch.x))
-                    for row, _ in known
+                    float(place) if numeric else places.index(place)
+                    for place in (str(_along(row, sketch.x)) for row, _ in known)
                 ]
                 values = [value for _, value in known]
                 ax.errorbar(
@@ -149,14 +152,40 @@ def _lines(sketch: Sketch, rows: Sequence[Row]) -> Any:
                     capsize=2,
                     label=series,
                 )
-            _finish(ax, name, sketch.x, title)
+            _levels(ax, sketch, members, name)
+            _finish(ax, name, COLUMNS[sketch.x].head if sketch.x in COLUMNS else sketch.x, title)
+            _scale(ax, [_value(row, name) for row in members])
             if not numeric:
                 ax.set_xticks(range(len(places)), places, rotation=20, ha="right")
-            elif len(numbers) <= 8:
+            elif len(numbers) <= 8 and sketch.x not in COLUMNS:
                 ax.set_xticks([one for one in numbers if one is not None])
             if ax.get_legend_handles_labels()[0] and across == 0:
                 ax.legend()
     return figure
+
+
+def _along(row: Row, name: str) -> str | None:
+    """Return where a row stands on an axis, which may be a column; None where it has no place."""
+    if name not in COLUMNS:
+        return _key(row, name) if name in row.axes else None
+    value = _value(row, name)
+    return None if value is None else f"{value[0]:.4g}"
+
+
+def _levels(ax: Any, sketch: Sketch, rows: Sequence[Row], name: str) -> None:
+    """Draw methods that have no place on the axis x as level lines."""
+    for number, row in enumerate(one for one in rows if one.is_of(sketch.levels)):
+        value = _value(row, name)
+        if sketch.levels and value is not None:
+            style = ("--", ":", "-.")[number % 3]
+            ax.axhline(value[0], color=INK, linewidth=1.1, linestyle=style, label=row.template)
+
+
+def _scale(ax: Any, values: Sequence[tuple[float, float, float] | None]) -> None:
+    """Have a logarithmic axis where values are of very different sizes."""
+    known = [value[0] for value in values if value is not None and value[0] > 0]
+    if known and max(known) > _WIDE * min(known):
+        ax.set_yscale("log")
 
 
 def _finish(ax: Any, name: str, x: str, title: str) -> None:

@@ -180,9 +180,10 @@ def _environments(journal: Journal) -> list[str]:
 
 def _generations(journal: Journal, found: Sequence[Outcome]) -> list[Generation]:
     """Return texts to draw: of the first setting, those of its fastest methods."""
-    if not found:
+    written = [one for one in found if one.setting.evictions is None]
+    if not written:
         return []
-    setting, record = found[0].setting, found[0].record
+    setting, record = written[0].setting, written[0].record
     drawn = {line["method"]: line for line in journal.of("rounds", setting=setting.id)}
     speeds = {one["method"]: one["speedup_vs_hf"]["value"] for one in record["results"]}
     order = sorted((name for name in drawn if name in speeds), key=lambda one: -speeds[one])

@@ -28,6 +28,7 @@ from ..prices import prices
 from ..runner import Bench
 from ..sample import Writing
 from ..workloads import BenchPrompt, load_prompts
+from . import evictions
 from .journal import FORMAT, Journal, Recorder
 from .models import Prepare, StudyModels, drafter_of
 from .precisions import Alone, Then, missing
@@ -112,6 +113,10 @@ class StudyRun:
         return all(finished(journal, one) for one in self.study.settings())
 
     def _whole(self, journal: Journal, setting: Setting, run: int, stack: ExitStack) -> None:
+        if setting.evictions is not None:
+            target = self._models.of(setting).target
+            evictions.score(journal, setting, run, target, self.notify)
+            return
         then = self._measure(journal, setting, run, stack)
         if any(missing(journal, setting, then.unusable)):
             self._models.drop()  # those processes need the room
@@ -247,6 +252,8 @@ def planned(journal: Journal) -> Study:
 
 
 def _done(journal: Journal, setting: Setting) -> Measured | None:
+    if setting.evictions is not None:
+        return None
     return journal.measured(setting.id, [one.name for one in setting.methods])
 
 
@@ -258,6 +265,8 @@ def finished(journal: Journal, setting: Setting) -> bool:
     """Return whether nothing of a setting is left to measure."""
     if journal.of("impossible", setting=setting.id):
         return True
+    if setting.evictions is not None:
+        return not evictions.missing(journal, setting)
     done = _done(journal, setting)
     if done is None:
         return False

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidArgument, UnknownName
 from ...registry import unknown_among
+from ..evicting import check_policy
 from ..plan import check_methods
+from .braces import axes_in, filled
+from .evictions import Evictions, check_policies
 from .options import DEFAULTS, checked, file_name
 from .precisions import Readings, apart
 
@@ -28,11 +30,13 @@ FORMAT = 1
 ALWAYS = ("hf", "hf-assisted", "hf-assisted-tuned")
 """In every study: what its methods are measured against."""
 _HERE = Path(__file__).resolve().parent
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _RESULTS = ("tables", "pictures")
 _STUDY = ("format", "title", "question", "reference", "base", "quick", "parts")
 _WORDS = ("title", "question", "reference")
-_PART = ("name", "title", "methods", "axes", "base", "quick", "costs", "alone", *_RESULTS)
+_PART = (
+    *("name", "title", "methods", "axes", "base", "quick", "costs", "alone"),
+    *("evicting", "policies", *_RESULTS),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class MethodOf:
     Attributes:
         name: as the benchmark knows it.
         axes: what was put into its braces.
-        template: its name with the braces, that all methods made of it share.
+        template: its name with the braces, that all methods made of it share; of a cache policy
+            what the study calls it.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Setting:
         methods: what is measured.
         costs: whether the costs of forwards are measured too.
         readings: what its precisions read in processes of their own; None is nothing.
+        evictions: what its methods, which are cache policies then, read; None where they write.
     """
 
     part: str
@@ -69,6 +75,7 @@ class Setting:
     methods: Sequence[MethodOf]
     costs: bool = False
     readings: Readings | None = None
+    evictions: Evictions | None = None
 
     @property
     def id(self) -> str:
@@ -77,6 +84,8 @@ class Setting:
         Options that have their default do not count: a later version may have more of them.
         """
         given = {name: value for name, value in self.config.items() if value != DEFAULTS[name]}
+        if self.evictions is not None:
+            given["evicting"] = asdict(self.evictions)
         digest = sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.part}[{self.label}]#{digest}"
 
@@ -98,6 +107,8 @@ class Part:
         base: options, over those of the study.
         costs: whether the costs of forwards are measured too.
         readings: what its precisions read in processes of their own; None is nothing.
+        evictions: the texts its cache policies are compared on; None where methods write.
+        policies: names of cache policies, and their texts, some with axes in braces.
         tables: what tables to make, see :mod:`outpace.bench.studies.tables`.
         pictures: what pictures, see :mod:`outpace.bench.studies.pictures`.
     """
@@ -109,6 +120,8 @@ class Part:
     base: Mapping[str, Any]
     costs: bool = False
     readings: Readings | None = None
+    evictions: Evictions | None = None
+    policies: Mapping[str, str] = field(default_factory=dict)
     tables: Sequence[Mapping[str, Any]] = ()
     pictures: Sequence[Mapping[str, Any]] = ()
 
@@ -119,6 +132,9 @@ class Part:
         for values in itertools.product(*ours.values()):
             axes = dict(zip(ours, values, strict=True))
             config = checked({**self.base, **axes}, f"part {self.name!r}")
+            if self.evictions is not None:
+                yield Setting(self.name, axes, config, methods, evictions=self.evictions)
+                continue
             names = check_methods(
                 [*ALWAYS, *(one.name for one in methods)], config["temperature"], planned=True
             )
@@ -128,24 +144,33 @@ class Part:
             yield from apart(setting) if config["apart"] else [setting]
 
     def _methods(self) -> Iterator[MethodOf]:
+        for called, template in self.policies.items():
+            for name, axes in self._filled(template):
+                check_policy(name)
+                yield MethodOf(name, axes, called)
         for template in self.methods:
-            wanted = list(dict.fromkeys(_PLACEHOLDER.findall(template)))
-            for name in wanted:
-                if name not in self.axes or name in DEFAULTS:
-                    known = [axis for axis in self.axes if axis not in DEFAULTS]
-                    raise InvalidArgument(
-                        f"part {self.name!r}, method {template!r}: "
-                        + unknown_among("axis", name, known or ["(none is given)"])
-                    )
-            for values in itertools.product(*(self.axes[name] for name in wanted)):
-                axes = dict(zip(wanted, values, strict=True))
-                name = _PLACEHOLDER.sub(lambda found: str(axes[found[1]]), template)  # noqa: B023
-                if "{" in name or "}" in name:
-                    raise InvalidArgument(
-                        f"part {self.name!r}, method {template!r}: give an axis in braces, as in "
-                        "'draft@{K}'"
-                    )
+            for name, axes in self._filled(template):
                 yield MethodOf(name, axes, template)
+
+    def _filled(self, template: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield a name for each combination of the axes in its braces."""
+        wanted = axes_in(template)
+        for name in wanted:
+            if name not in self.axes or name in DEFAULTS:
+                known = [axis for axis in self.axes if axis not in DEFAULTS]
+                raise InvalidArgument(
+                    f"part {self.name!r}, method {template!r}: "
+                    + unknown_among("axis", name, known or ["(none is given)"])
+                )
+        for values in itertools.product(*(self.axes[name] for name in wanted)):
+            axes = dict(zip(wanted, values, strict=True))
+            name = filled(template, axes)
+            if "{" in name or "}" in name:
+                raise InvalidArgument(
+                    f"part {self.name!r}, method {template!r}: give an axis in braces, as in "
+                    "'draft@{K}'"
+                )
+            yield name, axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,15 +326,20 @@ def _part(
     axes |= {axis: list(values) for axis, values in given.items() if axis in axes}
     short.pop("axes", None)
     readings = _readings(table, short if quick else {}, where)
+    evictions = _evictions(table, short if quick else {}, where)
     short.pop("alone", None)
+    short.pop("evicting", None)
     short = short if quick else {}
     methods = short.pop("methods", table.get("methods", []))
+    policies = short.pop("policies", _table(table, "policies", where))
     for axis, values in axes.items():
         if not isinstance(values, list) or not values:
             raise InvalidArgument(f"part {name!r}, axis {axis} is {values!r}: give a list")
     if not isinstance(methods, list) or not all(isinstance(one, str) for one in methods):
         raise InvalidArgument(f"{where}: methods is {methods!r}: give a list of names")
-    unused = [axis for axis in axes if axis not in DEFAULTS and not _stands(axis, methods)]
+    check_policies(evictions, policies, methods, where)
+    names = [*methods, *policies.values()]
+    unused = [axis for axis in axes if axis not in DEFAULTS and not _stands(axis, names)]
     if unused:
         known = unknown_among("axis", unused[0], list(DEFAULTS))
         raise InvalidArgument(f"part {name!r}: {known}, or put it in braces in a method's name")
@@ -324,6 +354,8 @@ def _part(
         checked(base, f"part {name!r}"),
         bool(table.get("costs", False)),
         readings,
+        evictions,
+        policies,
         _tables(table, "tables", f"part {name!r}"),
         _tables(table, "pictures", f"part {name!r}"),
     )
@@ -347,8 +379,16 @@ def _readings(table: Mapping[str, Any], short: Mapping[str, Any], where: str) ->
     return Readings(**asked)
 
 
+def _evictions(table: Mapping[str, Any], short: Mapping[str, Any], where: str) -> Evictions | None:
+    if "evicting" not in table:
+        return None
+    asked = {**_table(table, "evicting", where), **_table(short, "evicting", where)}
+    _check_keys(asked, list(Evictions.__slots__), f"{where}, evicting")
+    return Evictions(**asked)
+
+
 def _stands(axis: str, methods: Sequence[str]) -> bool:
-    return any(axis in _PLACEHOLDER.findall(method) for method in methods)
+    return any(axis in axes_in(method) for method in methods)
 
 
 def _table(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

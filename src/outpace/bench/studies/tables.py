@@ -25,7 +25,7 @@ from ...registry import unknown_among
 from ..document import Table
 from ..metrics import Interval
 from ..report import label
-from .columns import NONE, Column, column
+from .columns import NONE, OF_POLICIES, Column, column
 from .options import file_name, texts
 from .outcome import Row
 from .study import Part, shown
@@ -48,6 +48,14 @@ USUAL: Sequence[Mapping[str, Any]] = (
     {"name": "memory", "title": "Memory, part by part", "columns": list(MEMORY)},
 )
 """What a part has that names no tables."""
+USUAL_OF_POLICIES: Sequence[Mapping[str, Any]] = (
+    {
+        "name": "quality",
+        "title": "Quality while tokens are forgotten",
+        "columns": list(OF_POLICIES),
+    },
+)
+"""The same, of a part that compares cache policies on given texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,8 @@ class Plan:
         for key in table:
             if key not in _KEYS:
                 raise InvalidArgument(f"{where}: {unknown_among('key', key, _KEYS)}")
-        names = texts(table, "columns", SPEED, where)
+        usual = SPEED if part.evictions is None else OF_POLICIES
+        names = texts(table, "columns", usual, where)
         pivot = table.get("pivot")
         if pivot is not None and len(names) != 1:
             raise InvalidArgument(f"{where}: pivot {pivot!r} with {len(names)} columns: give one")
@@ -91,7 +100,7 @@ class Plan:
         return cls(
             name,
             str(table.get("title", name)),
-            [column(one) for one in names],
+            [column(one, part) for one in names],
             names,
             bool(table.get("kinds", False)) or pivot == KIND,
             texts(table, "methods", (), where),
@@ -117,7 +126,7 @@ class Plan:
             head, cells = self._pivoted(rows)
         else:
             lead, columns = _lead(rows), self._needed(rows)
-            head = [*(_HEADS.get(one, one) for one in lead), *(one.head for one in columns)]
+            head = [*(_head(one, rows) for one in lead), *(one.head for one in columns)]
             cells = [
                 [*(_place(row, one) for one in lead), *(one.cell(row) for one in columns)]
                 for row in rows
@@ -143,7 +152,7 @@ class Plan:
             own = _name(row, self.pivot)
             key = tuple(own if one == "method" else _place(row, one) for one in lead)
             cells.setdefault(key, {})[_place(row, self.pivot)] = only.cell(row)
-        head = [*(_HEADS.get(one, one) for one in lead), *values]
+        head = [*(_head(one, rows) for one in lead), *values]
         made = [[*key, *(found.get(one, NONE) for one in values)] for key, found in cells.items()]
         return head, made
 
@@ -161,7 +170,7 @@ class Plan:
 
 def plans(part: Part) -> list[Plan]:
     """Return the tables of a part; one of them names what has no figures."""
-    tables = part.tables or USUAL
+    tables = part.tables or (USUAL if part.evictions is None else USUAL_OF_POLICIES)
     whole = [n for n, table in enumerate(tables) if not table.get("methods")] or [0]
     plain = [n for n in whole if "pivot" not in tables[n]] or whole
     return [Plan.of(table, part, complete=n == plain[0]) for n, table in enumerate(tables)]
@@ -209,7 +218,11 @@ def _without(rows: Sequence[Row]) -> list[str]:
     return [f"No figures ({why}): {', '.join(dict.fromkeys(n))}." for why, n in reasons.items()]
 
 
-_HEADS = {"method": "method", KIND: "texts"}
+def _head(name: str, rows: Sequence[Row]) -> str:
+    """Return the heading of what names a row."""
+    if name == KIND:
+        return "texts" if all(row.context is None for row in rows) else "tokens read"
+    return name
 
 
 def _lead(rows: Sequence[Row]) -> list[str]:
@@ -227,6 +240,10 @@ def _name(row: Row, pivot: str) -> str:
 
     What tuning found differs from setting to setting, the method is the same.
     """
+    if row.setting.evictions is not None:
+        own = {one.name: one.axes for one in row.setting.methods}.get(row.method, {})
+        rest = [f"{axis} {shown(value)}" for axis, value in own.items() if axis != pivot]
+        return ", ".join([row.template, *rest])
     hole = f"{{{pivot}}}"
     if hole not in row.template:
         return row.method

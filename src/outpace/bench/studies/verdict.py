@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from ..record import Record
 from ..verdict import fastest
+from .eviction_figures import nearest
+from .eviction_figures import told as told_of_policies
 from .models import drafter_of
 from .outcome import Outcome
 from .study import Study
@@ -27,7 +29,10 @@ def lead(study: Study, found: Sequence[Outcome]) -> list[str]:
 
 
 def _read(outcome: Outcome) -> list[str]:
-    """Say what precisions were compared on, and how perplexity is counted there."""
+    """Say what precisions or policies were compared on, and how perplexity is counted there."""
+    if outcome.setting.evictions is not None:
+        title = outcome.setting.part
+        return [f"{title}: {told_of_policies(outcome.setting, outcome.record)}"]
     lines = [line for line in outcome.quality.values() if line.get("quality")]
     if not lines:
         return []
@@ -61,9 +66,12 @@ def _how(study: Study) -> str:
         for one in configs
     ]
     models = "; ".join(dict.fromkeys(trios))
+    writing = any(one.evictions is None for one in study.settings())
     form = " Quick form: few and short texts, to see that it runs; its figures mean little." * (
         study.quick
     )
+    if not writing:
+        return f"{models[0].upper()}{models[1:]}.{form}"
     return (
         f"{models[0].upper()}{models[1:]}. All methods of a setting wrote every prompt in turn, in "
         "one process, in an order shuffled by the seed. × hf is against transformers' own generate "
@@ -80,9 +88,15 @@ def verdict(study: Study, found: Sequence[Outcome]) -> list[str]:
     if not found:
         return ["Nothing is measured yet."]
     parts: dict[str, list[Record]] = {}
+    reading: set[str] = set()
     for one in found:
-        parts.setdefault(study.part(one.setting.part).title, []).append(one.record)
-    told = {title: fastest(records) for title, records in parts.items()}
+        title = study.part(one.setting.part).title
+        parts.setdefault(title, []).append(one.record)
+        reading |= {title} if one.setting.evictions is not None else set()
+    told = {
+        title: nearest(records) if title in reading else fastest(records)
+        for title, records in parts.items()
+    }
     if len(told) == 1:
         return list(told.values())
     return [f"{title}: {sentence}" for title, sentence in told.items()]
