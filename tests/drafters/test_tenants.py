@@ -31,7 +31,16 @@ INVENTS = {"lookahead"}
 """Puts tokens of the text together that never stood together; reads no public text."""
 MOST = Budget(12, 6)
 DRAWING = SimpleNamespace(sampler=SimpleNamespace(greedy=True))
-WITHOUT_MEMORY = {"none", "model", "tree", "quantized-self", "early-exit", "retokenized"}
+WITHOUT_MEMORY = {
+    "none",
+    "model",
+    "tree",
+    "quantized-self",
+    "early-exit",
+    "compressed-self",
+    "hierarchical",
+    "retokenized",
+}
 
 
 class Target:
