@@ -60,7 +60,7 @@ def check_methods(
     if not asked:
         raise InvalidArgument(f"no methods: give one or more of {', '.join(method_names())}")
     for name in asked:
-        plain, _ = with_policy(name)
+        plain, policy_given = with_policy(name)
         if not planned and (policy := lacks_policy(name)):
             raise InvalidArgument(
                 f"method {name!r}: that cache policy is not there yet: leave 'with {policy}' out"
@@ -90,7 +90,11 @@ def check_methods(
             raise InvalidArgument(f"method {name!r}: {method} takes no draft length after '@'")
         if length is not None and isinstance(number := _number(length), int):
             check_length(number)
-        if (beams or method in RECIPES) and in_precision(plain)[1] is not None:
+        if policy_given is not None and (beams or method in {*BASELINES, *RECIPES}):
+            raise InvalidArgument(
+                f"method {name!r}: {method} takes no cache policy: leave 'with …' out"
+            )
+        if (beams or method in RECIPES) and in_precision(name)[1] is not None:
             raise InvalidArgument(
                 f"method {name!r}: {method} runs in the dtype of all: leave 'in …' out"
             )
@@ -145,7 +149,8 @@ def make_method(name: str, models: Models, draft_length: int | str) -> Method:
     """
     own = models_of(name, models)
     made = _make(name, own, draft_length)
-    if plain_in(name) is not None:  # another target, or one that forgets, has another text
+    forgets = policies_of(name)[0] not in {None, "full"}
+    if own.target is not models.target or forgets:  # either has another text
         made.compared_with = made.compared_with or plain_in(name)
     return made
 
