@@ -64,6 +64,7 @@ AFTER = (
     "outpace.chat.totals",
     "outpace.chat.wording",
     "outpace.cache.policies.base",
+    "outpace.cache.policies.sized",
     "outpace.cache.policies.full",
     "outpace.cache.policies.streaming",
     "outpace.cache.policies.key_norm",

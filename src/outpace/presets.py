@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from .cache.forgetting import SPARE
 from .cache.policies.streaming import StreamingPolicy
+from .cache.slots import SPARE
 from .compose import drafter_by_name, with_its_model, with_partner
 from .errors import InvalidArgument, UnknownName
 from .models.load import context_of, resolve_device

@@ -14,10 +14,7 @@ from ..models.kv import SlotCache
 from ..models.rotary import Rotation, rotation_of
 from .places import Places
 from .policies import CachePolicy, Held
-from .slots import Slots
-
-SPARE = 64
-"""Slots beside what a policy keeps and its block: the widest round."""
+from .slots import SPARE, Slots
 
 
 class Forgetting:

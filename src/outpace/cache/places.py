@@ -13,10 +13,7 @@ from ..models import LanguageModel
 from ..models.kv import Part, SlotCache
 from ..models.rotary import Rotation
 from .policies import CachePolicy, Held
-from .slots import Slots
-
-SPARE = 64
-"""Places beside what is kept and a block: the widest round."""
+from .slots import SPARE, Slots
 
 
 @dataclass(slots=True)

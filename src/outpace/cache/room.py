@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from .forgetting import SPARE
 from .policies import CachePolicy
-from .slots import bucket
+from .slots import SPARE, bucket
 
 
 def most_slots(policy: CachePolicy | None) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 # The views a forward may read: few sizes, so that compiled or captured forwards are reused.
 _BUCKETS = tuple(128 << doubling for doubling in range(12))
 
+SPARE = 64
+"""Slots beside what a policy keeps and its block: the widest round."""
 _REPACK = 64
 
 

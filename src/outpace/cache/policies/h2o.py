@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .base import CachePolicy, Held, boundary
-from .checks import need, usual_block
+from .base import Held
+from .checks import need
 from .key_norm import smallest, with_last
+from .sized import SizedPolicy
 
 
 @dataclass(frozen=True)
-class H2OPolicy(CachePolicy):
+class H2OPolicy(SizedPolicy):
     """Heavy hitters: attention since the beginning, and the last tokens (arXiv 2306.14048).
 
     Args:
@@ -32,16 +33,7 @@ class H2OPolicy(CachePolicy):
     def __post_init__(self) -> None:
         need(self.size >= 1, f"h2o: size {self.size}: give 1 or more")
         need(0 <= self.recent <= 1, f"h2o: recent {self.recent}: give a share, 0 to 1")
-        need(self.every >= 0, f"h2o: every {self.every}: give 0 (chosen for you) or more")
-
-    @property
-    def block(self) -> int:
-        """Tokens between two boundaries."""
-        return self.every or usual_block(self.size)
-
-    def due(self, length: int) -> int:
-        """Return the first boundary after a length."""
-        return boundary(length, self.size + self.block, self.block)
+        self._check_block("h2o")
 
     def kept(self, held: Held) -> Tensor | None:
         """Return the places looked at most, of each head, and the last ones."""
@@ -54,5 +46,4 @@ class H2OPolicy(CachePolicy):
         return with_last(smallest(-held.attention[:older], self.size - recent), older, count)
 
     def __str__(self) -> str:
-        own = f", every={self.every}" if self.every else ""
-        return f"h2o(size={self.size}, recent={self.recent}{own})"
+        return f"h2o(size={self.size}, recent={self.recent}{self._own_block})"

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .base import CachePolicy, Held, boundary
-from .checks import need, usual_block
+from .checks import need
+from .sized import SizedPolicy
 
 Keep = Literal["low", "high", "random"]
 
@@ -70,7 +71,7 @@ class KeyNormPolicy(CachePolicy):
 
 
 @dataclass(frozen=True)
-class FixedKeyNormPolicy(CachePolicy):
+class FixedKeyNormPolicy(SizedPolicy):
     """So many keys of each head, by norm, the last ones in any case (arXiv 2406.11430).
 
     Args:
@@ -98,19 +99,7 @@ class FixedKeyNormPolicy(CachePolicy):
             self.keep in get_args(Keep),
             f"fixed_key_norm: keep {self.keep!r}: give 'low', 'high' or 'random'",
         )
-        need(
-            self.every >= 0,
-            f"fixed_key_norm: every {self.every}: give 0 (chosen for you) or more",
-        )
-
-    @property
-    def block(self) -> int:
-        """Tokens between two boundaries."""
-        return self.every or usual_block(self.size)
-
-    def due(self, length: int) -> int:
-        """Return the first boundary after a length."""
-        return boundary(length, self.size + self.block, self.block)
+        self._check_block("fixed_key_norm")
 
     def kept(self, held: Held) -> Tensor | None:
         """Return the places of the last keys and of those chosen by norm, of each head."""
@@ -129,10 +118,9 @@ class FixedKeyNormPolicy(CachePolicy):
         return with_last(smallest(norms, self.size - recent), older, count)
 
     def __str__(self) -> str:
-        own = f", every={self.every}" if self.every else ""
         return (
             f"fixed_key_norm(size={self.size}, protected_recent={self.protected_recent}, "
-            f"keep={self.keep}{own})"
+            f"keep={self.keep}{self._own_block})"
         )
 
 

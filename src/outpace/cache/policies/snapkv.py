@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import CachePolicy, Held, boundary
-from .checks import need, usual_block
+from .base import Held
+from .checks import need
 from .key_norm import smallest, with_last
+from .sized import SizedPolicy
 
 
 @dataclass(frozen=True)
-class SnapKVPolicy(CachePolicy):
+class SnapKVPolicy(SizedPolicy):
     """The window, and of what lies before it the places the window looks at (arXiv 2404.14469).
 
     Attention of the last tokens is added up for each key head and smoothed over neighbours, so that
@@ -45,21 +46,12 @@ class SnapKVPolicy(CachePolicy):
             self.kernel >= 1 and self.kernel % 2 == 1,
             f"snapkv: kernel {self.kernel}: give an odd number, 1 or more",
         )
-        need(self.every >= 0, f"snapkv: every {self.every}: give 0 (chosen for you) or more")
+        self._check_block("snapkv")
 
     @property
     def observes(self) -> int:  # type: ignore[override]
         """The window."""
         return self.window
-
-    @property
-    def block(self) -> int:
-        """Tokens between two boundaries."""
-        return self.every or usual_block(self.size)
-
-    def due(self, length: int) -> int:
-        """Return the first boundary after a length."""
-        return boundary(length, self.size + self.block, self.block)
 
     def kept(self, held: Held) -> Tensor | None:
         """Return the places the window looks at most, of each head, and the window."""
@@ -76,5 +68,4 @@ class SnapKVPolicy(CachePolicy):
 
     def __str__(self) -> str:
         kernel = f", kernel={self.kernel}" if self.kernel != 5 else ""
-        own = f", every={self.every}" if self.every else ""
-        return f"snapkv(window={self.window}, size={self.size}{kernel}{own})"
+        return f"snapkv(window={self.window}, size={self.size}{kernel}{self._own_block})"

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import CachePolicy, Held, boundary
-from .checks import need, usual_block
+from .base import Held
+from .checks import need
+from .sized import SizedPolicy
 
 
 @dataclass(frozen=True)
-class StreamingPolicy(CachePolicy):
+class StreamingPolicy(SizedPolicy):
     """StreamingLLM (arXiv 2309.17453): attention sinks and a window.
 
     The first tokens draw attention whatever they say; without them a model that is past its window
@@ -35,7 +36,7 @@ class StreamingPolicy(CachePolicy):
     def __post_init__(self) -> None:
         need(self.sinks >= 0, f"streaming: sinks {self.sinks}: give 0 or more")
         need(self.recent >= 1, f"streaming: recent {self.recent}: give 1 or more")
-        need(self.every >= 0, f"streaming: every {self.every}: give 0 (chosen for you) or more")
+        self._check_block("streaming")
 
     @property
     def size(self) -> int:
@@ -47,15 +48,6 @@ class StreamingPolicy(CachePolicy):
         """The sinks."""
         return self.sinks
 
-    @property
-    def block(self) -> int:
-        """Tokens between two boundaries."""
-        return self.every or usual_block(self.size)
-
-    def due(self, length: int) -> int:
-        """Return the first boundary after a length."""
-        return boundary(length, self.size + self.block, self.block)
-
     def kept(self, held: Held) -> Tensor | None:
         """Return the places of the sinks and of the window."""
         count = len(held)
@@ -65,8 +57,7 @@ class StreamingPolicy(CachePolicy):
         return torch.cat([places[: self.sinks], places[count - self.recent :]])
 
     def __str__(self) -> str:
-        own = f", every={self.every}" if self.every else ""
-        return f"streaming(sinks={self.sinks}, recent={self.recent}{own})"
+        return f"streaming(sinks={self.sinks}, recent={self.recent}{self._own_block})"
 
 
 class RecentPolicy(StreamingPolicy):
@@ -85,5 +76,4 @@ class RecentPolicy(StreamingPolicy):
         super().__init__(0, size, every)
 
     def __str__(self) -> str:
-        own = f", every={self.every}" if self.every else ""
-        return f"recent(size={self.recent}{own})"
+        return f"recent(size={self.recent}{self._own_block})"
