@@ -39,6 +39,7 @@ class ToySession:
     """A session whose logits follow from the text alone; it checks what it is told to keep."""
 
     forwards = nbytes = 0
+    limit, observes = None, False
 
     def __init__(self, law: ToyLaw) -> None:
         self.tokens: list[int] = []
@@ -48,12 +49,15 @@ class ToySession:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def rollback(self, length: int) -> None:
+    def rollback(self, length: int, *, roughly: bool = False) -> None:
         self.abandon()
         del self.tokens[length:]
 
     def clear(self) -> None:
         self.rollback(0)
+
+    def forget(self) -> None:
+        """Keep everything."""
 
     def abandon(self) -> None:
         self._walks = []
