@@ -12,8 +12,6 @@ from ..drafters.shape_names import parse_shape
 from ..drafters.tree import DEFAULT_SHAPE
 from ..models.load import check_dtype
 
-LATER: frozenset[str] = frozenset()
-"""Cache policies that a study can ask for, whose cells are missing until they exist."""
 _WITH = " with "
 _IN = " in "
 _DTYPES = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -32,9 +30,8 @@ def with_policy(name: str) -> tuple[str, str | None]:
     method, with_, policy = in_precision(name)[0].partition(_WITH)
     if not with_:
         return method, None
-    if lacks_policy(name) is None:
-        for part in split(policy, "/"):
-            parse_policy(part)
+    for part in split(policy, "/"):
+        parse_policy(part)
     return method, policy
 
 
@@ -61,13 +58,6 @@ def in_precision(name: str) -> tuple[str, str | None, str | None]:
     check_dtype(target)
     check_dtype(drafter or target)
     return method, target, drafter or None
-
-
-def lacks_policy(name: str) -> str | None:
-    """Return the cache policy that a method names and that does not exist yet, or None."""
-    _, with_, policy = in_precision(name)[0].partition(_WITH)
-    called = {one.partition("(")[0].strip() for one in re.split("[/+]", policy)}
-    return policy if with_ and called & LATER else None
 
 
 def tree_of(method: str) -> Shape | None:

@@ -15,7 +15,6 @@ from .loop import Loop
 from .methods import Method, Models
 from .names import (
     in_precision,
-    lacks_policy,
     names_a_model,
     policies_of,
     tree_of,
@@ -38,9 +37,7 @@ def method_names() -> list[str]:
     return [*BASELINES, *reversed(beam.NAMES), *drafters]
 
 
-def check_methods(
-    names: Sequence[str], temperature: float = 0.0, *, planned: bool = False
-) -> list[str]:
+def check_methods(names: Sequence[str], temperature: float = 0.0) -> list[str]:
     """Return the names to run: each once, none unknown, what they are compared with added.
 
     That is ``hf``, whose speed the others are measured against, for sampled text ``plain``, for
@@ -50,7 +47,6 @@ def check_methods(
     Args:
         names: of methods.
         temperature: 0 is greedy.
-        planned: allow cache policies, which are not there yet.
 
     Raises:
         UnknownName: no such method.
@@ -61,10 +57,6 @@ def check_methods(
         raise InvalidArgument(f"no methods: give one or more of {', '.join(method_names())}")
     for name in asked:
         plain, policy_given = with_policy(name)
-        if not planned and (policy := lacks_policy(name)):
-            raise InvalidArgument(
-                f"method {name!r}: that cache policy is not there yet: leave 'with {policy}' out"
-            )
         method, length = with_length(plain)
         tree = tree_of(method)
         beams = beam.is_beam(method)
@@ -113,7 +105,7 @@ def plain_in(name: str) -> str | None:
     None where it says neither.
     """
     _, target, _ = in_precision(name)
-    policy = policies_of(name)[0] if lacks_policy(name) is None else None
+    policy = policies_of(name)[0]
     if policy == "full":
         policy = None
     if target is None and policy is None:

@@ -1,4 +1,4 @@
-"""What a study does with methods that cannot run, or not yet."""
+"""What a study does with methods that cannot run, or come later."""
 
 import shutil
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from outpace.bench.studies import run as running
 from outpace.bench.studies.journal import Journal
 from outpace.bench.studies.outcome import outcomes, rows
 from outpace.bench.studies.results import write_results
-from outpace.bench.studies.run import StudyRun, finished, is_missing, planned
+from outpace.bench.studies.run import StudyRun, finished, planned
 from outpace.bench.workloads import BenchPrompt
 from outpace.errors import OutpaceError
 
 Make = Callable[..., Study]
 Go = Callable[[Study], Journal]
-STREAMED = "plain with streaming(sinks=4, recent=252)"
+ADDED = "ngram@4"
 
 
 def cells(journal: Journal, kind: str = "cell") -> list[tuple[str, int, int, int]]:
@@ -40,67 +40,28 @@ def results(study: Study, journal: Journal, folder: Path) -> str:
     return (folder / "results.md").read_text()
 
 
-@pytest.fixture
-def streaming(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Have an earlier version without the cache policy; then one with it (it keeps everything)."""
-    monkeypatch.setattr("outpace.bench.names.LATER", frozenset({"streaming"}))
-    own = running.make_method
-
-    def come() -> None:
-        def make(name: str, *given: Any) -> Any:
-            method = own(name.partition(" with ")[0], *given)
-            method.name = name
-            return method
-
-        monkeypatch.setattr("outpace.bench.names.LATER", frozenset())
-        monkeypatch.setattr(running, "make_method", make)
-
-    return come
-
-
-def test_a_cache_policy_that_is_missing_is_named(
-    study: Make, run: Go, streaming: Callable[[], None], tmp_path: Path
+def test_of_a_method_that_is_added_its_texts_alone_are_measured(
+    study: Make, run: Go, tmp_path: Path
 ) -> None:
-    asked = study("plain", STREAMED)
-    journal = run(asked)
-    setting = asked.settings()[0]
-    assert finished(journal, setting)
-    (line,) = journal.of("unusable", method=STREAMED)
-    assert is_missing(line["why"])
-    assert "streaming" in line["why"]
-    text = results(asked, journal, tmp_path / "results")
-    row = next(line for line in text.splitlines() if line.startswith(f"| {STREAMED} |"))
-    assert set(row.split("|")[2:-1]) == {" – "}
-    assert f"No figures ({line['why']}): {STREAMED}." in text
-
-
-def test_when_it_has_come_its_texts_alone_are_measured(
-    study: Make, run: Go, streaming: Callable[[], None], tmp_path: Path
-) -> None:
-    asked = study("plain", STREAMED)
-    before = run(asked)
+    before = run(study("plain"))
     raw = before.path.read_bytes()
-    assert run(asked).path.read_bytes() == raw  # not there yet, so nothing to do
-    streaming()
+    asked = study("plain", ADDED)
     assert not finished(Journal(tmp_path / "out").read(), asked.settings()[0])
     journal = run(asked)
     assert journal.path.read_bytes().startswith(raw)
-    assert sorted(cells(journal)[len(cells(before)) :]) == [(STREAMED, n, 0, 2) for n in range(3)]
+    assert sorted(cells(journal)[len(cells(before)) :]) == [(ADDED, n, 0, 2) for n in range(3)]
     beside = [(name, n, 0, 2) for name in ("hf", "plain") for n in range(3)]
     assert sorted(cells(journal, "anchor")) == beside
     assert finished(journal, asked.settings()[0])
-    assert journal.of("differences", method=STREAMED)[0]["found"] == []
+    assert journal.of("differences", method=ADDED)[0]["found"] == []
     assert len(journal.of("drift")) == 2
     lines = len(journal.lines)
     assert len(run(asked).lines) == lines
 
 
-def test_its_ratio_is_against_the_baseline_beside_it(
-    study: Make, run: Go, streaming: Callable[[], None]
-) -> None:
-    asked = study("plain", STREAMED)
-    run(asked)
-    streaming()
+def test_its_ratio_is_against_the_baseline_beside_it(study: Make, run: Go) -> None:
+    run(study("plain"))
+    asked = study("plain", ADDED)
     journal = run(asked)
     for line in journal.lines:  # a machine that is ten times slower today
         if line["kind"] == "anchor" or (line["kind"] == "cell" and line["run"] == 2):
@@ -108,23 +69,22 @@ def test_its_ratio_is_against_the_baseline_beside_it(
         elif line["kind"] == "cell":
             line["seconds"] = 1.0
     found = {row.method: row.figure("speedup") for row in rows(outcomes(asked, journal), "a")}
-    assert found[STREAMED].value == 1.0
+    assert found[ADDED].value == 1.0
     assert found["plain"].value == 1.0
     for line in list(journal.lines):  # the negative control: without them it looks slow
         if line["kind"] == "anchor":
             journal.lines.remove(line)
     found = {row.method: row.figure("speedup") for row in rows(outcomes(asked, journal), "a")}
-    assert found[STREAMED].value == pytest.approx(0.1)
+    assert found[ADDED].value == pytest.approx(0.1)
     warnings = outcomes(asked, journal)[0].record["warnings"]
     assert "unpaired" in {one["kind"] for one in warnings}
 
 
 def test_a_method_that_was_only_begun_takes_nothing_away(
-    study: Make, run: Go, streaming: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    study: Make, run: Go, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = study("plain", STREAMED)
-    run(asked)
-    streaming()
+    run(study("plain"))
+    asked = study("plain", ADDED)
     own, calls = Loop.write, [0]
 
     def write(method: Loop, *given: Any) -> Any:
@@ -138,14 +98,14 @@ def test_a_method_that_was_only_begun_takes_nothing_away(
         with pytest.raises(KeyboardInterrupt):
             run(asked)
     journal = Journal(run(study("plain")).path.parent).read()  # what is there, and nothing more
-    assert STREAMED not in {one[0] for one in cells(journal)}
+    assert ADDED not in {one[0] for one in cells(journal)}
     found = {row.method: row for row in rows(outcomes(asked, journal), "a")}
     assert found["plain"].figure("speedup") is not None
-    assert found[STREAMED].result is None
-    assert found[STREAMED].why == "not measured yet"
+    assert found[ADDED].result is None
+    assert found[ADDED].why == "not measured yet"
     journal = run(asked)
     assert finished(journal, asked.settings()[0])
-    assert len([one for one in cells(journal) if one[0] == STREAMED]) == 3
+    assert len([one for one in cells(journal) if one[0] == ADDED]) == 3
 
 
 OUT = [
@@ -371,13 +331,6 @@ def test_a_study_can_be_read_from_its_records(study: Make, run: Go) -> None:
     again = planned(run(asked))
     assert [one.id for one in again.settings()] == [one.id for one in asked.settings()]
     assert dict(again.options) == dict(asked.options)
-
-
-def test_more_methods_go_on_with_the_same_setting(study: Make, run: Go) -> None:
-    before = run(study("plain"))
-    journal = run(study("plain", "ngram@4"))
-    assert sorted(cells(journal)[len(cells(before)) :]) == [("ngram@4", n, 0, 2) for n in range(3)]
-    assert len(cells(journal, "anchor")) == 6  # the baseline and plain decoding
 
 
 def test_samples_ask_each_prompt_with_other_seeds(study: Make, run: Go) -> None:

@@ -13,7 +13,7 @@ from ...models import LanguageModel, load
 from .. import memory
 from ..loop import load_own
 from ..methods import Models
-from ..names import lacks_policy, model_of, needs_drafter, with_length
+from ..names import model_of, needs_drafter, with_length
 from ..plan import plain_in
 from .study import Setting
 
@@ -75,8 +75,6 @@ class StudyModels:
         """Load what single methods run; return why some cannot, in another precision for one."""
         refused, own = {}, dict[int, LanguageModel]()
         for one in setting.methods:
-            if lacks_policy(one.name):
-                continue
             try:
                 own |= {id(model): model for model in load_own(one.name, models)}
             except OutpaceError as error:

@@ -22,7 +22,7 @@ from ..fitting import fit_prompts
 from ..keeping import Notify, silent
 from ..measured import Asked, Measured
 from ..methods import Method, Models
-from ..names import lacks_policy, needs_drafter
+from ..names import needs_drafter
 from ..plan import make_method
 from ..prices import prices
 from ..runner import Bench
@@ -34,8 +34,6 @@ from .models import Prepare, StudyModels, drafter_of
 from .precisions import Alone, Then, missing
 from .study import Setting, Study, shown
 
-MISSING = "missing until there is the cache policy"
-"""How the reason begins why a method of a later version has no figures yet."""
 TUNED = "hf-assisted-tuned"
 _SAME = {
     *("prompt_tokens", "max_new_tokens", "limit", "samples", "turns", "seed"),
@@ -171,9 +169,6 @@ class StudyRun:
         )
         _note_unusable(done, recorder, refused)
         for method in methods:
-            if is_missing(done.unusable.get(method.name)):
-                del done.unusable[method.name]
-        for method in methods:
             if isinstance(method, TunedAssisted) and (law := _law(setting)) in self._tuned:
                 method.use(self._tuned[law])
         self.notify(f"{setting.part}: begun", more=bench.steps_left(done) + 1)
@@ -204,9 +199,7 @@ class StudyRun:
             if one.name in known:
                 continue
             why = None
-            if policy := lacks_policy(one.name):
-                why = f"{MISSING} {policy.partition('(')[0]}"
-            elif needs_drafter(one.name) and models.drafter is None:
+            if needs_drafter(one.name) and models.drafter is None:
                 why = "it needs a draft model: give --drafter"
             elif one.name.startswith("hf-assisted"):
                 why = cannot_assist(models)
@@ -272,18 +265,11 @@ def finished(journal: Journal, setting: Setting) -> bool:
         return False
     texts = done.repeats * len(done.asked.texts)
     for one in setting.methods:
-        if is_missing(done.unusable.get(one.name)) and lacks_policy(one.name) is None:
-            return False  # what it lacked has come since
         if one.name in done.unusable:
             continue  # a reason is a result
         if len(done.samples.get(one.name, ())) < texts:
             return False
     return done.judged and done.weighed and not any(missing(journal, setting, done.unusable))
-
-
-def is_missing(why: str | None) -> bool:
-    """Return whether a method has no figures because something it needs does not exist yet."""
-    return why is not None and why.startswith(MISSING)
 
 
 def _prompts(config: Any) -> list[BenchPrompt]:

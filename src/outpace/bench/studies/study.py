@@ -135,9 +135,7 @@ class Part:
             if self.evictions is not None:
                 yield Setting(self.name, axes, config, methods, evictions=self.evictions)
                 continue
-            names = check_methods(
-                [*ALWAYS, *(one.name for one in methods)], config["temperature"], planned=True
-            )
+            names = check_methods([*ALWAYS, *(one.name for one in methods)], config["temperature"])
             known = {one.name: one for one in methods}
             made = [known.get(name) or MethodOf(name, template=name) for name in names]
             setting = Setting(self.name, axes, config, made, self.costs, self.readings)
