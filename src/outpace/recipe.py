@@ -133,12 +133,15 @@ class Recipe:
         *,
         target: LanguageModel | None = None,
         drafter: LanguageModel | Drafter | None = None,
+        bitwise: bool = False,
     ) -> Decoder:
         """Load the models and put the decoder together; sets the threads of the process.
 
         Args:
             target: the target, where it is loaded already.
             drafter: the draft model, likewise; or a drafter, for a recipe without a tree.
+            bitwise: as in :meth:`Decoder.from_pretrained`. Rounds cost something else then, so
+                that the recipe's costs are left out.
 
         Raises:
             OutpaceError: a name, value or model that cannot be used; the message says which.
@@ -155,8 +158,9 @@ class Recipe:
             "runtime": self.runtime,
             "cache_policy": self.cache_policy,
             "drafter_cache_policy": self.drafter_cache_policy,
+            "bitwise": bitwise,
         }
-        known = self.costs is not None and self.draft_length in {None, GATE}
+        known = self.costs is not None and self.draft_length in {None, GATE} and not bitwise
         if not known or self.drafter == "none":
             return Decoder.from_pretrained(self.target if target is None else target, **parts)
         gate = registry.get("lengths", GATE)(costs=self.costs, frozen=True)

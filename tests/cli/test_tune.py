@@ -162,6 +162,7 @@ def test_generate_takes_a_recipe(run: Run, recipe: Path, folder: Path, similar: 
     assert (record["request"]["drafter"], record["request"]["dtype"]) == ("none", "bfloat16")
     assert record["stats"]["drafted"] == 0
     assert run(*words, "--draft-length", 1).json["request"]["draft_length"] == "1"
+    check(run(*words, "--tree", "fixed(depth=2, branch=2)", "--bitwise"), "takes chains only")
 
 
 def test_bench_takes_a_recipe(

@@ -239,7 +239,10 @@ def _load(
             check_beams(searched)
         asked = {name: parts[name] for name in _ASKED if name in parts}
         parts["drafter"] = with_partner(parts["drafter"], target, **asked)  # for the record
-        decoder = Decoder.from_pretrained(target, **parts) if recipe is None else recipe.decoder()
+        if recipe is None:
+            decoder = Decoder.from_pretrained(target, **parts)
+        else:
+            decoder = recipe.decoder(bitwise=parts["bitwise"])
     say_notes([decoder.target, *decoder.drafter.models])
     if decoder.target.tokenizer is None:
         raise PromptError(
