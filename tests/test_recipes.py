@@ -121,9 +121,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         Recipe.read(tmp_path / "r.toml")
     with pytest.raises(InvalidArgument, match="cannot be read"):
         Recipe.read(tmp_path)
-    (tmp_path / "r.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidArgument, match="is no TOML"):
-        Recipe.read(tmp_path / "r.toml")
+    file = tmp_path / "r.toml"
+    for content, why in ((b"\xff\xfe", "cannot be read as text"), (b"= 3", "is no TOML")):
+        file.write_bytes(content)
+        with pytest.raises(InvalidArgument, match=why):
+            Recipe.read(file)
 
 
 def test_an_older_file_or_one_written_by_hand(tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_models_are_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe.decoder() == "a decoder"
     wanted = {"target": "t", "drafter": "d", "tree": None, "draft_length": 4, "verifier": "block"}
     wanted |= {"dtype": "float32", "drafter_dtype": "int8", "device": "cpu", "runtime": "eager"}
-    wanted |= {"cache_policy": None, "drafter_cache_policy": None}
+    wanted |= {"cache_policy": None, "drafter_cache_policy": None, "bitwise": False}
     assert given == wanted
 
 

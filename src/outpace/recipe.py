@@ -17,7 +17,7 @@ from . import registry, toml
 from .decoder import Decoder
 from .drafters import Drafter
 from .errors import InvalidArgument
-from .folders import write_whole
+from .folders import read_given, write_whole
 from .lengths.costs import Costs
 from .models import LanguageModel
 
@@ -78,17 +78,10 @@ class Recipe:
                 a format of a later version.
         """
         where = f"recipe {os.fspath(path)}"
+        text = read_given(path, where, "make one with outpace tune, or give another path")
         try:
-            record = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InvalidArgument(
-                f"{where}: no such file: make one with outpace tune, or give another path"
-            ) from error
-        except OSError as error:
-            raise InvalidArgument(
-                f"{where} cannot be read ({error.strerror}): give a file that can"
-            ) from error
-        except ValueError as error:  # not TOML, or not UTF-8
+            record = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
             raise InvalidArgument(
                 f"{where} is no TOML ({error}): mend it, or make one with outpace tune"
             ) from error

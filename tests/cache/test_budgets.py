@@ -61,5 +61,5 @@ def test_what_is_no_such_file_is_refused_in_a_line(tmp_path, text, said):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(InvalidArgument, match=r"gone\.json cannot be read"):
+    with pytest.raises(InvalidArgument, match=r"gone\.json: no such file"):
         HeadBudgets.read(tmp_path / "gone.json")

@@ -73,7 +73,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     later.write_text('{"format": 2, "exchanges": []}')
     with pytest.raises(InvalidArgument, match="newer than 1"):
         Conversation.read(later)
-    binary = tmp_path / "binary.json"
-    binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidArgument, match="holds no conversation"):
-        Conversation.read(binary)
+    other = tmp_path / "other.json"
+    for content, why in ((b"\xff\xfe\x00", "cannot be read as text"), (b"{", "no conversation")):
+        other.write_bytes(content)
+        with pytest.raises(InvalidArgument, match=why):
+            Conversation.read(other)

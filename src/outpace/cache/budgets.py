@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..folders import read_given
 
 FORMAT = "outpace-heads-1"
 """What a file says it is."""
@@ -64,13 +65,9 @@ class HeadBudgets:
         Raises:
             InvalidArgument: it cannot be read, or is no such file.
         """
+        text = read_given(path, f"budgets {path}", "give a file that outpace heads wrote")
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InvalidArgument(
-                f"budgets {path} cannot be read ({error.strerror}): give a file that outpace heads "
-                "wrote"
-            ) from error
+            record = json.loads(text)
         except ValueError as error:
             raise _unreadable(path, "it is no JSON") from error
         if not isinstance(record, dict) or record.get("format") != FORMAT:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgument
-from ..folders import write_whole
+from ..folders import read_given, write_whole
 from ..version import __version__
 
 FORMAT = 1
@@ -108,17 +108,10 @@ class Conversation:
             InvalidArgument: no such file, or it holds no conversation.
         """
         where = os.fspath(path)
+        text = read_given(path, where, "give one that was saved from a conversation")
         try:
-            record = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InvalidArgument(
-                f"{where}: no such file: give one that was saved from a conversation"
-            ) from error
-        except OSError as error:
-            raise InvalidArgument(
-                f"{where} cannot be read ({error.strerror}): give a file that can"
-            ) from error
-        except (ValueError, RecursionError) as error:  # no JSON, or not UTF-8
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise _no_conversation(where) from error
         return _conversation(where, record)
 
