@@ -46,6 +46,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         ("tree:fixed(depth=2, branch=2) in nf4", ("tree:fixed(depth=2, branch=2)", "nf4", None)),
         ("hf in bnb-int8", ("hf", "bnb-int8", None)),
         ("zoo:small@2 in fp8/bnb-int8", ("zoo:small@2", "fp8", "bnb-int8")),
+        ("ngram with recent(64)/full in nf4", ("ngram with recent(64)/full", "nf4", None)),
+        (f"{SEP}made with care in bf16", (f"{SEP}made with care in bf16", None, None)),
         (f"{SEP}made in bf16", (f"{SEP}made in bf16", None, None)),
         (f"{SEP}made in china{SEP}model", (f"{SEP}made in china{SEP}model", None, None)),
         (f".{SEP}models in int8", (f".{SEP}models in int8", None, None)),

@@ -51,7 +51,8 @@ def in_precision(name: str) -> tuple[str, str | None, str | None]:
         UnknownName: no such dtype.
     """
     method, in_, dtypes = name.rpartition(_IN)
-    is_path = os.sep in method or os.path.exists(name)
+    # two cache policies have a stroke between them, which makes no path
+    is_path = os.sep in method.partition(_WITH)[0] or os.path.exists(name)
     if not in_ or is_path or not _DTYPES.fullmatch(dtypes):
         return name, None, None
     target, _, drafter = dtypes.partition("/")

@@ -7,6 +7,7 @@ from outpace.bench.studies.options import DEFAULTS
 from outpace.bench.studies.pictures import sketches
 from outpace.bench.studies.tables import plans
 from outpace.errors import InvalidArgument, UnknownName
+from outpace.presets import PRESETS
 
 BASE = """
 title = "Lengths"
@@ -233,3 +234,14 @@ def test_options_leave_every_study_whole(name: str, option: str, value: object) 
         assert plans(part)
         sketches(part)
     assert {str(one.config[option]) for one in study.settings()} == {str(value)}
+
+
+def test_the_study_of_presets_runs_the_presets() -> None:
+    measured = {method.name for one in Study.read("presets").settings() for method in one.methods}
+    for preset in PRESETS.values():
+        name = f"draft@{preset.draft_length}"
+        if preset.policy is not None:
+            name += f" with {preset.policy}/{preset.policy}"
+        if preset.dtype is not None:
+            name += f" in {preset.dtype}/{preset.dtype}"
+        assert name in measured
