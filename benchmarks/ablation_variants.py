@@ -148,7 +148,7 @@ class Cropped(Session):
     def reserve(self, length: int) -> None:
         pass  # it grows as it goes
 
-    def rollback(self, length: int) -> None:
+    def rollback(self, length: int, *, roughly: bool = False) -> None:
         self.abandon()
         self._crop(len(self.tokens) - length)
         del self.tokens[length:]
