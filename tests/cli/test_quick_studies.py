@@ -1,7 +1,6 @@
 """Every study that comes with Outpace runs in its quick form, on the embedded models."""
 
 import csv
-import json
 import re
 from pathlib import Path
 
@@ -22,9 +21,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def tuned_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try 4 settings of transformers' assisted generation; all 36 are tried by a test of theirs."""
-    monkeypatch.setattr("outpace.bench.baselines.TUNED_LENGTHS", range(2, 4))
-    monkeypatch.setattr("outpace.bench.baselines.TUNED_THRESHOLDS", (0.0, 0.4))
+    """Try 1 setting of transformers' assisted generation; all 36 are tried by a test of theirs."""
+    monkeypatch.setattr("outpace.bench.baselines.TUNED_LENGTHS", range(3, 4))
+    monkeypatch.setattr("outpace.bench.baselines.TUNED_THRESHOLDS", (0.4,))
     # in this process: starting others, which tests of theirs do, takes most of the time
     monkeypatch.setattr("outpace.bench.studies.precisions.alone", here)
 
@@ -59,10 +58,7 @@ def test_it_runs(run: Run, tmp_path: Path, name: str) -> None:
             assert "\\bottomrule" in (folder / f"{stem}.tex").read_text()
         for picture in part.pictures:
             assert (folder / f"{part.name}-{picture['name']}.png").stat().st_size > 1000
-    missing = [line["method"] for line in lines(folder, "unusable")]
-    text = (folder / "results.md").read_text()
-    assert all(one in text for one in missing)
-    assert json.dumps(missing).count("streaming") == len(missing)  # nothing else is missing
+    assert not lines(folder, "unusable")  # every cell is filled
 
 
 def test_what_asks_a_server_is_found() -> None:
