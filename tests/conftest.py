@@ -11,6 +11,8 @@ import torch
 
 # nothing in the suite may reach for the network
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# a thread for each process that a test starts: tests run side by side already
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # compiling takes minutes: tests that want it ask for it
 os.environ.setdefault("OUTPACE_RUNTIME", "eager")
 sys.path.insert(0, str(Path(__file__).parent))

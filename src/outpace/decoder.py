@@ -201,13 +201,17 @@ class Decoder:
 
     @property
     def exact(self) -> bool:
-        """Whether the text has the target's own law.
+        """Whether the text has the target's own law."""
+        return self.cache_policy is None and self.drafts_exactly
 
-        Drafts do not keep it where the target's rows depend on the rows beside them.
+    @property
+    def drafts_exactly(self) -> bool:
+        """Whether drafts leave the law what it is with this cache policy.
+
+        They do not where the target's rows depend on the rows beside them.
         """
         alone = self.target.rows_alone or isinstance(self.drafter, NoDrafter)
-        whole = self.cache_policy is None
-        return whole and alone and self.drafter.exact and self.verifier.exact
+        return alone and self.drafter.exact and self.verifier.exact
 
     def session(self) -> Session:
         """Return an empty session: handed to several requests, it keeps their common beginning."""

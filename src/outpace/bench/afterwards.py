@@ -65,7 +65,7 @@ class Afterwards:
         whole = len(done.keys) == len(self.bench.prompts) * self.bench.repeats
         for method in compared:
             own = [*method.models_used, self.bench.models.target]  # in another precision, perhaps
-            judge = Judge(own[0], self.bench.writing)
+            judge = Judge(own[0], self.bench.writing, method.forgets)
             done.differences[method.name] = found[method.name]
             for place, difference in enumerate(found[method.name]):
                 self.notify(f"comparing: {method.name}, prompt {difference.prompt + 1}", more=count)
@@ -80,7 +80,7 @@ class Afterwards:
 
     def _differences(self, method: Method) -> list[Difference]:
         """Return the first difference of every text, those alike in all repeats once."""
-        found = {}
+        found = dict[Difference, None]()
         references = self.done.samples[self.bench.reference_of(method)]
         for key in self.done.keys:
             reference = references.get((key[0], 0))
@@ -89,9 +89,11 @@ class Afterwards:
             got = self.done.samples[method.name][key].tokens
             difference = first_difference(key[0], reference.tokens, got)
             if difference is not None:
-                kind = difference.kind if method.exact else "approximate"
-                found[difference] = replace(difference, kind=kind)
-        return list(found.values())
+                as_another = method.forgets is not None and method.compared_with is not None
+                if not (method.exact or as_another):
+                    difference = replace(difference, kind="approximate")
+                found[difference] = None
+        return list(found)
 
     def _judged(
         self,

@@ -6,7 +6,8 @@ without a cache, in a wider type, tells the true scores of the two tokens. The d
 *numerical* if the distance between them is at most twice the deviation of the worse path there, as
 that of the path that is wrong always is, and this path deviates no more than twice as much as its
 counterpart is seen to: one with a bug deviates far more. (Transformers' bfloat16 rounds its scores;
-a path that sums in float32 is nearer to the truth, and may well be the one that is right.)
+a path that sums in float32 is nearer to the truth, and may well be the one that is right.) Where
+the target forgets, the true scores are those of the wider type forgetting the same.
 
 Scores are those that are compared: after penalties and temperature, with their noise. Where a
 filter (top-k, top-p) may have taken the better of the two tokens away in one path, the distance is
@@ -21,7 +22,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..models import LanguageModel
+from ..cache import Session
+from ..cache.policies import CachePolicy
+from ..models import LanguageModel, wrap
 from ..noise import Noise, Stream
 from ..sampling import Sampling
 from .margins import filter_margin
@@ -80,11 +83,15 @@ class Judge:
     Args:
         target: the model of all methods.
         writing: how they write.
+        policy: what the target forgets as it writes; None is nothing.
     """
 
-    def __init__(self, target: LanguageModel, writing: Writing) -> None:
-        self._target, self._writing = target, writing
+    def __init__(
+        self, target: LanguageModel, writing: Writing, policy: CachePolicy | None = None
+    ) -> None:
+        self._target, self._writing, self._policy = target, writing, policy
         self._wide: Any = None
+        self._wrapped: LanguageModel | None = None
 
     def judge(
         self,
@@ -141,16 +148,25 @@ class Judge:
         return law[-1] + law[:-1].gather(1, chosen[:, None]).sum()
 
     def _true_logits(self, prefix: Sequence[int]) -> Tensor:
-        return self._true_rows(prefix, 1)[0]
+        if self._policy is None:
+            return self._true_rows(prefix, 1)[0]
+        if self._wrapped is None:
+            self._wrapped = wrap(self._widened())
+        # forgotten at the same lengths, by a session that has never seen a draft
+        return Session(self._wrapped, self._policy).extend(list(prefix))
 
     @torch.no_grad()
     def _true_rows(self, prefix: Sequence[int], count: int) -> Tensor:
         """Return the last ``count`` rows of logits, ``[count, V]``."""
+        ids = torch.tensor([list(prefix)], device=self._target.device)
+        wide = self._widened()
+        logits: Tensor = wide(input_ids=ids, use_cache=False, logits_to_keep=count).logits
+        return logits[0]
+
+    def _widened(self) -> Any:
         if self._wide is None:
             with self._target.stock() as model:
                 wide: Any = copy.deepcopy(model)
             dtype = torch.float64 if self._target.dtype == torch.float32 else torch.float32
             self._wide = wide.to(dtype)
-        ids = torch.tensor([list(prefix)], device=self._target.device)
-        logits: Tensor = self._wide(input_ids=ids, use_cache=False, logits_to_keep=count).logits
-        return logits[0]
+        return self._wide

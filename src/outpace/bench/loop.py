@@ -97,7 +97,12 @@ class Loop(Method):
         self._drafted: dict[BenchPrompt, dict[int, TokenTree]] = {}
         self._drafted_now: dict[int, TokenTree] = {}
         self.exact = self.decoder.exact
-        self.same_text = self.exact and self.decoder.verifier.same_text
+        same = self.decoder.drafts_exactly and self.decoder.verifier.same_text
+        self.same_text = self.exact and same
+        policy = self.decoder.cache_policy
+        # what goes by keys or attention can go otherwise where these differ in their last bits
+        if policy is not None and same and policy.uniform and policy.packing is None:
+            self.forgets = policy
 
     @contextmanager
     def ready(self) -> Iterator[None]:

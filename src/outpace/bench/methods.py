@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..cache.policies import CachePolicy
 from ..models import LanguageModel
 from ..recipe import Recipe
 from ..types import Round
@@ -37,6 +38,8 @@ class Method(ABC):
         name: as it was asked for.
         exact: whether its text has the target's own law.
         same_text: whether our own plain decoding writes the same text, also when sampling.
+        forgets: of a target that forgets by places alone, as ``compared_with`` does: both texts
+            should be the same then, although neither is the whole target's.
         begins_alike: whether a shorter text is the beginning of a longer one, to the last bit, so
             that looking at its beginning takes no more than writing that.
         compared_with: the method whose text it should write, if its aim is another one than that
@@ -48,6 +51,7 @@ class Method(ABC):
     name: str
     exact: bool = True
     same_text: bool = False
+    forgets: CachePolicy | None = None
     begins_alike: bool = False
     compared_with: str | None = None
     rounds: Sequence[Round] = ()
