@@ -43,7 +43,7 @@ def test_where_the_mark_cannot_be_set_back_it_is_sampled(
 
     def large() -> None:
         block = np.ones(20_000_000)
-        for _ in range(20):
+        for _ in range(100):
             block += 1
 
     grown = measure(large, CPU)

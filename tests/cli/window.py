@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class Window:
             env=surroundings,
             dimensions=(height, width),
             encoding="utf-8",
+            # who runs the tests in the background has it ignored, and children would too
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.process.delaybeforesend = None
 
