@@ -14,7 +14,7 @@ from .sized import SizedPolicy
 
 Keep = Literal["low", "high", "random"]
 
-STEPS = {torch.float64: 2**16, torch.float32: 2**16, torch.float16: 2**10}
+STEPS = {torch.float64: 1 << 16, torch.float32: 1 << 16, torch.float16: 1 << 10}
 """So many different norms there are from one to its double, by the keys' dtype; else 128, as many
 as there are numbers in bfloat16."""
 
