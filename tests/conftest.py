@@ -54,6 +54,14 @@ def measurements(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def threads() -> Iterator[None]:
+    """Give the process back the threads it had, whatever a recipe asks for."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def draft_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have decoders draft 5 tokens or the drafter's own budget where no length is asked for.
 

@@ -197,12 +197,9 @@ def test_models_are_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given == wanted
 
 
+@pytest.mark.usefixtures("threads")
 def test_threads() -> None:
-    before = torch.get_num_threads()
-    try:
-        Recipe(threads=2).set_threads()
-        assert torch.get_num_threads() == 2
-        Recipe().set_threads()
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    Recipe(threads=2).set_threads()
+    assert torch.get_num_threads() == 2
+    Recipe().set_threads()
+    assert torch.get_num_threads() == 2

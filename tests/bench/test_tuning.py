@@ -1,6 +1,6 @@
 """A tuning from its first step to its recipe, on a clock that charges forwards by width."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,11 +24,7 @@ READING = 1e-5
 """Seconds of a look at the clock, so that there is something besides forwards."""
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 @pytest.fixture

@@ -1,24 +1,17 @@
 """``outpace tune`` and ``--recipe``, on tiny models."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from commandline import PROMPT, Ran, Run
 from test_bad_input import check
 
 from outpace.bench.tuning import Tuning
 from outpace.recipe import Recipe
 
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """``outpace tune --goal``, ``--memory-limit`` and ``--cache-policy``, on tiny models."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from commandline import Run
 from test_bad_input import check
 
@@ -14,11 +12,7 @@ from outpace.recipe import Recipe
 SMALL = "streaming(sinks=4, recent=40)"
 
 
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 @pytest.fixture

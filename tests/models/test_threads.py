@@ -1,18 +1,11 @@
 """The number of threads, from made-up times."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from outpace.models.threads import best_threads, thread_counts
 
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 @pytest.mark.parametrize(
